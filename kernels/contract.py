@@ -1,0 +1,202 @@
+"""What a kernel's contract is made of, and the check of a call against it.
+
+The contracts themselves are the table in spec.py. Nothing here knows an array library.
+
+Conventions. Outputs are operands and come last; a kernel returns None. Operands are C-contiguous.
+Axis letters: B batch rows, I fan-in, O fan-out, K classes or outputs, N rows of a data set,
+P parameters; ``...`` is any shape, the same wherever it appears in one kernel. An axis written as
+a number has that length. ``d<name>`` is the gradient of the loss at ``<name>``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from gpubp.errors import OperandError
+
+Mode = Literal["read", "overwrite", "accumulate", "update"]
+Shape = tuple[int, ...]
+
+# What a "real" operand may be. float16 is not among them: no CPU backend computes with it.
+REAL_DTYPES = (
+    "float32", "float64", "bool", "int8", "int16", "int32", "int64",
+    "uint8", "uint16", "uint32", "uint64",
+)  # fmt: skip
+
+
+class ArrayLike(Protocol):
+    """What a check needs to know of an array or a plan's buffer."""
+
+    @property
+    def shape(self) -> Shape: ...  # noqa: D102
+    @property
+    def dtype(self) -> object: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """One array argument.
+
+    ``dtype`` is ``"float"`` (the kernel's working dtype, float32 or float64), ``"real"`` (any real
+    dtype, converted on reading) or the name of a fixed dtype. ``mode`` is how the kernel uses it:
+    ``read``; ``overwrite`` (what was there is never looked at); ``accumulate`` (added to);
+    ``update`` (read and written). ``transpose`` names the boolean scalar that swaps its last
+    two axes.
+    """
+
+    name: str
+    axes: tuple[str, ...]
+    dtype: str = "float"
+    mode: Mode = "read"
+    optional: bool = False
+    transpose: str = ""
+
+    @property
+    def written(self) -> bool:
+        """Whether the kernel writes to it."""
+        return self.mode != "read"
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """One scalar argument, passed by keyword; without a default it must be given."""
+
+    name: str
+    kind: Literal["float", "int", "bool"]
+    default: float | int | bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """The contract of one kernel.
+
+    ``inplace`` lists the (input, output) pairs that may be the same memory. ``saved`` names what
+    the delta kernel wants kept of this forward kernel, so that the planner may overwrite the rest.
+    """
+
+    name: str
+    family: str
+    operands: tuple[Operand, ...]
+    formula: str
+    scalars: tuple[Scalar, ...] = ()
+    inplace: tuple[tuple[str, str], ...] = ()
+    saved: tuple[str, ...] = ()
+    source: str = ""
+    index: Mapping[str, Operand] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "index", {operand.name: operand for operand in self.operands})
+
+    @property
+    def outputs(self) -> tuple[Operand, ...]:
+        """The operands that the kernel writes to."""
+        return tuple(operand for operand in self.operands if operand.written)
+
+    def signature(self) -> str:
+        """Return the call as one line, such as ``relu(z[...], -> a[...])``."""
+        parts = []
+        for o in self.operands:
+            mark = {"read": "", "overwrite": "-> ", "accumulate": "+> ", "update": "<> "}[o.mode]
+            parts.append(f"{mark}{o.name}[{','.join(o.axes)}]{'?' if o.optional else ''}")
+        parts += [s.name if s.default is None else f"{s.name}={s.default}" for s in self.scalars]
+        return f"{self.name}({', '.join(parts)})"
+
+    def bind(
+        self, operands: Sequence[ArrayLike | None], scalars: Mapping[str, float | int | bool]
+    ) -> dict[str, int | Shape]:
+        """Check operands and scalars against the contract; return the length of each axis.
+
+        Raises:
+            OperandError: a wrong number, rank, shape or dtype, or an unknown or missing scalar.
+        """
+        if len(operands) != len(self.operands):
+            raise OperandError(
+                f"{self.name} takes {len(self.operands)} operands, got {len(operands)}: "
+                f"{self.signature()}"
+            )
+        values = self.bind_scalars(scalars)
+        axes: dict[str, int | Shape] = {}
+        working = ""
+        for declared, given in zip(self.operands, operands, strict=True):
+            if given is None:
+                if not declared.optional:
+                    raise OperandError(f"{self.name}: operand {declared.name!r} is missing")
+                continue
+            _bind_shape(self, declared, tuple(given.shape), bool(values.get(declared.transpose)), axes)
+            working = _check_dtype(self, declared, dtype_name(given.dtype), working)
+        return axes
+
+    def bind_scalars(
+        self, scalars: Mapping[str, float | int | bool]
+    ) -> dict[str, float | int | bool]:
+        """Return every scalar with its value, defaults filled in."""
+        known = {scalar.name: scalar for scalar in self.scalars}
+        for name in scalars:
+            if name not in known:
+                raise OperandError(f"{self.name} has no scalar {name!r}; it has {sorted(known)}")
+        values: dict[str, float | int | bool] = {}
+        for name, scalar in known.items():
+            value = scalars.get(name, scalar.default)
+            if value is None:
+                raise OperandError(f"{self.name}: scalar {name!r} must be given")
+            values[name] = {"float": float, "int": int, "bool": bool}[scalar.kind](value)
+        return values
+
+
+def dtype_name(dtype: object) -> str:
+    """Return the plain name of a dtype of any array library, such as ``"float32"``."""
+    name = getattr(dtype, "name", None)
+    return str(name) if isinstance(name, str) else str(dtype).rpartition(".")[2]
+
+
+def _bind_shape(
+    kernel: Kernel,
+    operand: Operand,
+    shape: Shape,
+    transposed: bool,
+    axes: dict[str, int | Shape],
+) -> None:
+    """Match a shape against the operand's named axes, binding those that are new."""
+    names = operand.axes
+    if transposed:
+        names = (*names[:-2], names[-1], names[-2])
+    wanted = f"{kernel.name}: operand {operand.name!r} needs shape ({', '.join(names)})"
+    lead, rest = names, shape
+    if names and names[-1] == "...":
+        lead = names[:-1]
+        rest, tail = shape[: len(lead)], shape[len(lead) :]
+        if axes.setdefault("...", tail) != tail:
+            raise OperandError(f"{wanted} with ... = {axes['...']}, got {shape}")
+    if len(rest) != len(lead):
+        raise OperandError(f"{wanted}, got {shape}")
+    for name, length in zip(lead, rest, strict=True):
+        expected = int(name) if name.isdigit() else axes.setdefault(name, length)
+        if length != expected:
+            raise OperandError(f"{wanted} with {name} = {expected}, got {shape}")
+
+
+def _check_dtype(kernel: Kernel, operand: Operand, dtype: str, working: str) -> str:
+    """Check one operand's dtype; return the kernel's working float dtype as far as it is known."""
+    if operand.dtype == "float":
+        if dtype not in ("float32", "float64") or (working and dtype != working):
+            raise OperandError(
+                f"{kernel.name}: operand {operand.name!r} has dtype {dtype}, needs "
+                f"{working or 'float32 or float64'}; convert it first"
+            )
+        return dtype
+    allowed = REAL_DTYPES if operand.dtype == "real" else (operand.dtype,)
+    if dtype not in allowed:
+        raise OperandError(
+            f"{kernel.name}: operand {operand.name!r} has dtype {dtype}, needs {' or '.join(allowed)}"
+        )
+    return working
+
+
+def size(shape: Shape) -> int:
+    """Return the number of elements of a shape."""
+    return math.prod(shape)
+
+

@@ -1,0 +1,104 @@
+"""Builds C entry points for the kernel bodies and keeps the machine code on disk.
+
+An entry point takes one pointer to int64 words: operand addresses, lengths and scalars, in the
+order of the contract. Its source is written to the cache folder and compiled from there by Numba,
+whose own cache then finds it in every later process. The folder's name holds a digest of every
+kernel source and of the versions of Numba and NumPy, so that a change to any of them is a new
+folder and never a stale hit.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import importlib.util
+import os
+import sys
+import tempfile
+import threading
+import warnings
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+# Contraction and reassociation let loops vectorise; NaN and infinity keep their meaning, because
+# training must notice them.
+FLAGS = {"error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
+
+_lock = threading.RLock()
+_listeners: list[Callable[[str], None]] = []
+
+
+def on_compile(listener: Callable[[str], None]) -> Callable[[], None]:
+    """Have ``listener(name)`` called before a kernel is compiled for the first time ever.
+
+    Returns:
+        a function that stops it again.
+    """
+    _listeners.append(listener)
+    return lambda: _listeners.remove(listener)
+
+
+@cache
+def folder() -> Path:
+    """Return the cache folder: $GPUBP_CACHE_DIR, else $XDG_CACHE_HOME/gpubp, else ~/.cache/gpubp."""
+    base = os.environ.get("GPUBP_CACHE_DIR")
+    if base is None:
+        base = os.path.join(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "gpubp")
+    place = Path(base) / f"numba-{_digest()}"
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        place = Path(tempfile.mkdtemp(prefix="gpubp-"))
+        warnings.warn(
+            f"compiled kernels can't be kept ({error}); they go to {place} and are compiled again "
+            "in the next process. Set GPUBP_CACHE_DIR to a folder that can be written.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return place
+
+
+def _digest() -> str:
+    import numba  # noqa: PLC0415 (0.4 s, only where something is compiled or loaded)
+    import numpy as np  # noqa: PLC0415
+
+    digest = hashlib.sha256(f"{numba.__version__} {np.__version__} {sys.version}".encode())
+    here = Path(__file__).parent
+    for path in sorted([*here.glob("*.py"), here.parent / "spec.py", here.parent / "contract.py"]):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def compile_entry(name: str, source: str) -> int:
+    """Return the address of the function ``entry`` that ``source`` defines, compiled or loaded."""
+    with _lock:
+        path = folder() / f"{name}.py"
+        if not path.exists():
+            for listener in _listeners:
+                listener(name)
+            _write(path, source)
+        module_name = f"gpubp_compiled_{name}"
+        spec = importlib.util.spec_from_file_location(module_name, path)
+        assert spec is not None and spec.loader is not None  # a .py file has both
+        module = importlib.util.module_from_spec(spec)
+        # Numba looks the module up by name when it loads the code; and the code lives as long as
+        # the module does.
+        sys.modules[module_name] = module
+        spec.loader.exec_module(module)
+        return int(module.entry.address)
+
+
+def _write(path: Path, source: str) -> None:
+    """Write the file so that no other process ever sees half of it."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(source)
+    os.replace(temporary, path)
+
+
+def c_function(address: int) -> Callable[[int], None]:
+    """Return the entry point at ``address`` as a Python callable; it releases the GIL."""
+    return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address)

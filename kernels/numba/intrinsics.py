@@ -1,0 +1,215 @@
+"""What the compiled kernels need and Numba has no word for, all of it in this one place.
+
+Addresses as arrays, calls through an address, BLAS, a barrier between threads, and the processor's
+flush-to-zero mode. Everything here is a few lines of LLVM; nothing here is arithmetic.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+I8, I32, I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
+
+
+@intrinsic(prefer_literal=True)
+def pointer(typingctx: Any, address: Any, dtype: Any) -> Any:
+    """Return ``address`` (int64) as a pointer to ``dtype`` (a literal name such as "float32")."""
+    name = dtype.literal_value
+    target = types.CPointer(getattr(types, "boolean" if name == "bool" else name))
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+    return target(address, dtype), codegen
+
+
+@intrinsic
+def address_of(typingctx: Any, array: Any) -> Any:
+    """Return the address of an array's first element as an int64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        view = context.make_array(signature.args[0])(context, builder, args[0])
+        return builder.ptrtoint(view.data, I64)
+
+    return types.int64(array), codegen
+
+
+@intrinsic
+def float_of(typingctx: Any, bits: Any) -> Any:
+    """Return the float64 whose bits are the int64 ``bits``."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.DoubleType())
+
+    return types.float64(bits), codegen
+
+
+@intrinsic
+def like(typingctx: Any, value: Any, model: Any) -> Any:
+    """Return ``value`` in the dtype of the scalar ``model``: a literal that does not promote it."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return context.cast(builder, args[0], signature.args[0], signature.return_type)
+
+    return model(value, model), codegen
+
+
+@intrinsic
+def scaled_by_power_of_two(typingctx: Any, x: Any, exponent: Any) -> Any:
+    """Return ``x · 2**exponent`` by adding to the exponent bits; the result must be normal."""
+    if x == types.float32:
+        word, float_type, shift = I32, ir.FloatType(), 23
+    else:
+        word, float_type, shift = I64, ir.DoubleType(), 52
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        n = builder.fptosi(args[1], word)
+        bits = builder.bitcast(args[0], word)
+        return builder.bitcast(builder.add(bits, builder.shl(n, word(shift))), float_type)
+
+    return x(x, exponent), codegen
+
+
+@intrinsic
+def call(typingctx: Any, address: Any, arguments: Any) -> Any:
+    """Call the C function ``void f(int64 *arguments)`` at ``address``."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        function = ir.FunctionType(ir.VoidType(), [args[1].type])
+        builder.call(builder.inttoptr(args[0], function.as_pointer()), [args[1]])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, arguments), codegen
+
+
+@intrinsic
+def offset(typingctx: Any, base: Any, count: Any) -> Any:
+    """Return the pointer ``base`` moved by ``count`` elements."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.gep(args[0], [args[1]])
+
+    return base(base, types.int64), codegen
+
+
+@intrinsic
+def _fortran_gemm(
+    typingctx: Any, function: Any, trans_a: Any, trans_b: Any, m: Any, n: Any, k: Any,
+    a: Any, lda: Any, b: Any, ldb: Any, beta: Any, c: Any, ldc: Any,
+) -> Any:  # fmt: skip
+    """Call ``sgemm`` or ``dgemm`` (LP64, by reference) with alpha = 1; sizes are int64."""
+    i, f, p = types.int64, a.dtype, types.CPointer(a.dtype)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        float_type = context.get_value_type(f)
+
+        def slot(value: Any, kind: Any) -> Any:
+            place = cgutils.alloca_once(builder, kind)
+            builder.store(value if value.type == kind else builder.trunc(value, kind), place)
+            return place
+
+        function, ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc = args
+        places = [
+            slot(ta, I8), slot(tb, I8), slot(m, I32), slot(n, I32), slot(k, I32),
+            slot(ir.Constant(float_type, 1.0), float_type), a, slot(lda, I32), b, slot(ldb, I32),
+            slot(beta, float_type), c, slot(ldc, I32),
+        ]  # fmt: skip
+        signature_type = ir.FunctionType(ir.VoidType(), [place.type for place in places])
+        builder.call(builder.inttoptr(function, signature_type.as_pointer()), places)
+        return context.get_dummy_value()
+
+    return types.void(i, i, i, i, i, i, p, i, p, i, f, p, i), codegen
+
+
+@njit
+def gemm(
+    function: int, a: Any, b: Any, c: Any, rows: int, inner: int, columns: int,
+    transpose_a: bool, transpose_b: bool, accumulate: bool,
+) -> None:  # fmt: skip
+    """Row-major c = op(a) op(b) (+ c) on pointers, by the Fortran BLAS routine at ``function``.
+
+    BLAS is column-major, where the same memory holds the transposes: it is asked for
+    cᵀ = op(b)ᵀ op(a)ᵀ.
+    """
+    n, t = 78, 84  # the letters N and T
+    _fortran_gemm(
+        function,
+        t if transpose_b else n,
+        t if transpose_a else n,
+        columns, rows, inner,
+        b, inner if transpose_b else columns,
+        a, rows if transpose_a else inner,
+        1.0 if accumulate else 0.0,
+        c, columns,
+    )  # fmt: skip
+
+
+@intrinsic
+def atomic_add(typingctx: Any, place: Any, value: Any) -> Any:
+    """Add to the int64 behind a pointer, sequentially consistent; return what was there."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.atomic_rmw("add", args[0], args[1], "seq_cst")
+
+    return types.int64(place, types.int64), codegen
+
+
+@intrinsic
+def atomic_load(typingctx: Any, place: Any) -> Any:
+    """Load the int64 behind a pointer, with acquire ordering."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load_atomic(args[0], "acquire", 8)
+
+    return types.int64(place), codegen
+
+
+@intrinsic
+def relax(typingctx: Any, yielding: Any, function: Any) -> Any:
+    """Wait a moment inside a spin loop; where ``yielding``, call ``sched_yield`` at ``function``."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        with builder.if_then(args[0]):
+            kind = ir.FunctionType(I32, [])
+            builder.call(builder.inttoptr(args[1], kind.as_pointer()), [])
+        return context.get_dummy_value()
+
+    return types.void(types.boolean, types.int64), codegen
+
+
+def _is_x86() -> bool:
+    import platform  # noqa: PLC0415 (asked once, at compile time)
+
+    return platform.machine().lower() in ("x86_64", "amd64")
+
+
+@intrinsic
+def set_flush_to_zero(typingctx: Any, state: Any) -> Any:
+    """Set the thread's SSE control word to ``state``; return the old one. No-op off x86.
+
+    Bits 15 and 6 (0x8040) flush denormal results and inputs to zero. Adam's moments of dead units
+    are denormal, and a denormal operand costs a hundred cycles.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if not _is_x86():
+            return args[0]
+        place = cgutils.alloca_once(builder, I32)
+        argument = builder.bitcast(place, I8.as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [I8.as_pointer()])
+        module = builder.module
+        builder.call(cgutils.get_or_insert_function(module, kind, "llvm.x86.sse.stmxcsr"), [argument])
+        old = builder.zext(builder.load(place), I64)
+        wanted = builder.select(
+            builder.icmp_signed("<", args[0], I64(0)), builder.or_(old, I64(0x8040)), args[0]
+        )
+        builder.store(builder.trunc(wanted, I32), place)
+        builder.call(cgutils.get_or_insert_function(module, kind, "llvm.x86.sse.ldmxcsr"), [argument])
+        return old
+
+    return types.int64(types.int64), codegen
