@@ -48,3 +48,7 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> InputError:
     close = difflib.get_close_matches(str(name), names, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return InputError(f"unknown {kind} {name!r}; {hint}known: {', '.join(names)}")
+
+
+class CopyWarning(UserWarning):
+    """An array had to be copied because its layout cannot be used in place."""
