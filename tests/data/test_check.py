@@ -1,0 +1,234 @@
+"""The door checks: good arrays pass untouched, bad ones are refused with what and where."""
+
+import tracemalloc
+import warnings
+
+import array_api_strict
+import numpy as np
+import pytest
+
+from gpubp.data import check
+from gpubp.errors import CopyWarning, InputError
+
+NAN, INF = float("nan"), float("inf")
+
+
+def with_value(shape, index, value, dtype="float32"):
+    array = np.ones(shape, dtype)
+    array[index] = value
+    return array
+
+
+BAD_FEATURES = {
+    "a list": ([[1.0]], "X is a list, not an array; pass np.asarray"),
+    "None": (None, "X is a NoneType, not an array"),
+    "a data frame": (type("DataFrame", (), {"to_numpy": None})(), r"pass X\.to_numpy\(\)"),
+    "a sparse matrix": (type("csr_array", (), {"toarray": None})(), r"pass X\.toarray\(\)"),
+    "masked": (np.ma.ones((2, 2)), "masked array"),
+    "a number": (np.array(3.0), "single number"),
+    "one dimension": (np.ones(4), r"shape \(4,\).*reshape\(-1, 1\)"),
+    "three dimensions": (np.ones((4, 2, 3)), r"shape \(4, 2, 3\).*X\.reshape\(4, -1\)"),
+    "no rows": (np.ones((0, 3)), r"shape \(0, 3\): it needs a row"),
+    "no columns": (np.ones((3, 0)), r"shape \(3, 0\): it needs a column"),
+    "object": (np.ones((2, 2), object), "dtype object"),
+    "complex": (np.ones((2, 2), complex), r"dtype complex128.*X\.real"),
+    "float16": (np.ones((2, 2), "float16"), r"dtype float16.*astype\('float32'\)"),
+    "text": (np.full((2, 2), "a"), "dtype str"),
+    "dates": (np.zeros((2, 2), "M8[s]"), "dtype datetime64"),
+    "NaN": (with_value((5, 3), (3, 1), NAN), "nan at row 3, column 1"),
+    "infinity": (with_value((5, 3), (0, 2), INF, "float64"), "inf at row 0, column 2"),
+    "minus infinity": (with_value((5, 3), (4, 0), -INF), "-inf at row 4, column 0"),
+    "columns": (np.ones((5, 4)), "X has 4 columns, but the network takes 3"),
+}
+
+BAD_LABELS = {
+    "a list": ([0, 1], "y is a list"),
+    "two dimensions": (np.zeros((4, 3), int), r"shape \(4, 3\).*y\.argmax\(1\)"),
+    "a column": (np.zeros((4, 1), int), r"shape \(4, 1\).*y\.reshape\(-1\)"),
+    "too few": (np.array([0, 1, 0]), "y has 3 rows, but the data has 4"),
+    "empty": (np.zeros(0, int), r"shape \(0,\): it needs a row"),
+    "not integers": (np.array([0, 1, 0.5, 1]), "dtype float64.*squared_error"),
+    "text": (np.array(["a", "b", "a", "b"]), "dtype str.*np.unique"),
+    "object": (np.array([0, 1, 0, None]), "dtype object"),
+    "complex": (np.zeros(4, complex), "dtype complex128"),
+    "negative": (np.array([0, 1, -2, -1]), "-2 at row 2, but class ids start at 0"),
+    "too large": (np.array([0, 3, 1, 7]), "3 at row 1, but with 3 classes.* 0 to 2"),
+    "beyond int64": (np.array([0, 1, 1, 2**64 - 1], "uint64"), "at row 3"),
+}
+
+BAD_VALUES = {
+    "a list": ([0.0, 1.0], "y is a list"),
+    "three dimensions": (np.ones((4, 1, 1)), r"shape \(4, 1, 1\)"),
+    "too many": (np.ones(5), "y has 5 rows, but the data has 4"),
+    "empty": (np.ones((0, 1)), "needs a row"),
+    "no columns": (np.ones((4, 0)), "needs a column"),
+    "columns": (np.ones((4, 2)), "y has 2 columns, but the network's output has 1"),
+    "text": (np.full(4, "1.5"), "dtype str"),
+    "complex": (np.ones(4, complex), "dtype complex128"),
+    "NaN": (with_value(4, 2, NAN), "nan at row 2, column 0"),
+    "infinity": (with_value((4, 1), (1, 0), -INF), "-inf at row 1, column 0"),
+}
+
+BAD_WEIGHTS = {
+    "a list": ([1.0], "sample_weight is a list"),
+    "two dimensions": (np.ones((4, 1)), r"shape \(4, 1\)"),
+    "too few": (np.ones(3), "sample_weight has 3 rows, but the data has 4"),
+    "text": (np.full(4, "1"), "dtype str"),
+    "NaN": (with_value(4, 1, NAN), "nan at row 1"),
+    "infinity": (with_value(4, 3, INF), "inf at row 3"),
+    "negative": (with_value(4, 2, -0.5), "-0.5 at row 2"),
+    "all zero": (np.zeros(4), "0 in every row"),
+}
+
+
+def table(cases):
+    return pytest.mark.parametrize(("bad", "message"), cases.values(), ids=cases.keys())
+
+
+@table(BAD_FEATURES)
+def test_bad_features_are_refused(bad, message):
+    with pytest.raises(InputError, match=message):
+        check.features(bad, columns=3 if "columns" in message else None)
+
+
+@table(BAD_LABELS)
+def test_bad_labels_are_refused(bad, message):
+    with pytest.raises(InputError, match=message):
+        check.labels(bad, rows=4, classes=3)
+
+
+def test_single_class_is_refused_only_where_classes_are_learned():
+    y = np.full(4, 2)
+    with pytest.raises(InputError, match="single class 2"):
+        check.labels(y, rows=4)
+    assert check.labels(y, rows=4, classes=3) is y
+
+
+@table(BAD_VALUES)
+def test_bad_targets_are_refused(bad, message):
+    with pytest.raises(InputError, match=message):
+        check.values(bad, rows=4, columns=1)
+
+
+@table(BAD_WEIGHTS)
+def test_bad_weights_are_refused(bad, message):
+    with pytest.raises(InputError, match=message):
+        check.weights(bad, rows=4)
+
+
+def test_messages_use_the_given_name():
+    with pytest.raises(InputError, match=r"^validation X has"):
+        check.features(np.ones(3), name="validation X")
+
+
+@pytest.mark.parametrize("xp", [np, array_api_strict], ids=["numpy", "strict"])
+@pytest.mark.parametrize(
+    "dtype", ["float32", "float64", "bool", "int8", "uint8", "int64", "uint64"]
+)
+class TestGoodArrays:
+    def test_features_are_returned_as_they_are(self, xp, dtype):
+        X = xp.ones((5, 3), dtype=getattr(xp, dtype))
+        assert check.features(X, columns=3) is X
+
+    def test_labels_become_int64(self, xp, dtype):
+        if dtype.startswith("float"):
+            pytest.skip("labels are integers")
+        y = xp.astype(xp.asarray([0, 1, 1, 0]), getattr(xp, dtype))
+        ids = check.labels(y, rows=4)
+        assert ids.dtype == xp.int64
+        assert (ids is y) == (dtype == "int64")
+        assert [int(i) for i in ids] == [0, 1, 1, 0]
+
+    def test_values_become_a_float_matrix(self, xp, dtype):
+        y = xp.astype(xp.asarray([0, 1, 1, 0]), getattr(xp, dtype))
+        targets = check.values(y, rows=4, columns=1)
+        assert targets.shape == (4, 1)
+        assert targets.dtype == (xp.float32 if dtype == "float32" else xp.float64)
+        assert [float(t) for t in targets[:, 0]] == [0, 1, 1, 0]
+
+    def test_weights_become_floats(self, xp, dtype):
+        w = xp.astype(xp.asarray([0, 1, 1, 0]), getattr(xp, dtype))
+        weights = check.weights(w, rows=4)
+        assert (weights is w) == dtype.startswith("float")
+        assert [float(i) for i in weights] == [0, 1, 1, 0]
+
+
+@pytest.mark.parametrize("xp", [np, array_api_strict], ids=["numpy", "strict"])
+@pytest.mark.parametrize("value", [NAN, INF, -INF])
+def test_the_first_bad_value_is_found_in_any_block(xp, value, monkeypatch):
+    monkeypatch.setattr(check, "_BLOCK_BYTES", 64)
+    for row in range(11):
+        X = np.ones((11, 5), "float32")
+        X[row:, 3] = value
+        with pytest.raises(InputError, match=f"{value} at row {row}, column 3"):
+            check.features(xp.asarray(X))
+
+
+def test_huge_finite_values_pass():
+    X = np.full((4, 4), np.finfo("float32").max, "float32")
+    assert check.features(X) is X
+
+
+def test_targets_are_views():
+    y = np.arange(4.0)
+    assert np.shares_memory(check.values(y, rows=4), y)
+    y = np.ones((4, 2), "float32")
+    assert check.values(y, rows=4) is y
+
+
+def test_memmap_passes_untouched(tmp_path):
+    X = np.memmap(tmp_path / "X.bin", "float32", "w+", shape=(100, 8))
+    del X
+    X = np.memmap(tmp_path / "X.bin", "float32", "r", shape=(100, 8))
+    assert check.features(X) is X
+
+
+def test_memory_stays_flat():
+    X = np.zeros((1 << 16, 256), "float32")  # 64 MiB
+    tracemalloc.start()
+    try:
+        check.features(X)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 << 20
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        np.arange(12.0).reshape(3, 4).T,
+        np.arange(24.0).reshape(4, 6)[:, ::2],
+        np.arange(12.0).reshape(4, 3).astype(">f8"),
+        np.frombuffer(b"\0" + np.arange(12.0).tobytes(), offset=1).reshape(4, 3),
+    ],
+    ids=["transposed", "strided", "big-endian", "unaligned"],
+)
+def test_awkward_memory_is_copied_and_said(X):
+    with pytest.warns(CopyWarning, match="^X is not a C-contiguous array") as record:
+        copy = check.features(X)
+    assert record[0].filename == __file__
+    assert copy.flags.c_contiguous
+    assert copy.flags.aligned
+    assert copy.dtype == np.dtype("float64")
+    np.testing.assert_array_equal(copy, X)
+
+
+def test_awkward_targets_are_copied_without_a_word():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        y = check.values(np.arange(8.0)[::2], rows=4)
+        w = check.weights(np.ones(8, ">f4")[::2], rows=4)
+        ids = check.labels(np.array([0, 5, 1, 5])[::2], rows=2)
+    for array in (y, w, ids):
+        assert array.flags.c_contiguous
+        assert array.dtype.isnative
+    np.testing.assert_array_equal(y[:, 0], [0, 2, 4, 6])
+
+
+def test_inputs_are_not_modified():
+    X = np.arange(12.0).reshape(4, 3)
+    X.flags.writeable = False
+    check.features(X)
+    check.values(X, rows=4)
+    check.weights(X[:, 0], rows=4)
