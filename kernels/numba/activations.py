@@ -12,11 +12,12 @@ from collections.abc import Callable
 from typing import Any
 
 from numba import njit
-from numba.extending import register_jitable
 
 from gpubp.kernels.numba.compiled import FLAGS
-from gpubp.kernels.numba.elementary import exp, normal_cdf, normal_density, sigmoid as _sigmoid
-from gpubp.kernels.numba.elementary import softplus as _softplus, tanh as _tanh
+from gpubp.kernels.numba.elementary import exp, normal_cdf, normal_density
+from gpubp.kernels.numba.elementary import sigmoid as _logistic
+from gpubp.kernels.numba.elementary import softplus as _log1p_exp
+from gpubp.kernels.numba.elementary import tanh as _hyperbolic
 from gpubp.kernels.numba.intrinsics import like
 
 Function = Callable[..., Any]
@@ -24,7 +25,6 @@ Function = Callable[..., Any]
 
 def _forward(f: Function) -> Function:
     """Return the kernel a = f(z)."""
-    f = register_jitable(f)
 
     @njit(**FLAGS)
     def kernel(z: Any, a: Any, *scalars: float) -> None:
@@ -36,7 +36,6 @@ def _forward(f: Function) -> Function:
 
 def _with_bias(f: Function, keep_z: bool) -> Function:
     """Return the kernel a = f(z + b); with ``keep_z`` it also leaves z + b in z."""
-    f = register_jitable(f)
 
     @njit(**FLAGS)
     def kernel(z: Any, b: Any, a: Any, *scalars: float) -> None:
@@ -52,7 +51,6 @@ def _with_bias(f: Function, keep_z: bool) -> Function:
 
 def _delta(slope: Function) -> Function:
     """Return the kernel dz = da · slope(saved)."""
-    slope = register_jitable(slope)
 
     @njit(**FLAGS)
     def kernel(da: Any, saved: Any, dz: Any, *scalars: float) -> None:
@@ -64,7 +62,6 @@ def _delta(slope: Function) -> Function:
 
 def _delta_bias_grad(slope: Function) -> Function:
     """Return the kernel dz = da · slope(saved), db = the sum of dz over rows."""
-    slope = register_jitable(slope)
 
     @njit(**FLAGS)
     def kernel(da: Any, saved: Any, dz: Any, db: Any, *scalars: float) -> None:
@@ -79,16 +76,187 @@ def _delta_bias_grad(slope: Function) -> Function:
     return kernel
 
 
+_scalar = njit(**FLAGS)
+
+
+@_scalar
+def _sigmoid(z: Any) -> Any:
+    return _logistic(z)
+
+
+@_scalar
+def _sigmoid_slope(a: Any) -> Any:
+    return a * (like(1.0, a) - a)
+
+
+@_scalar
+def _tanh(z: Any) -> Any:
+    return _hyperbolic(z)
+
+
+@_scalar
+def _tanh_slope(a: Any) -> Any:
+    return like(1.0, a) - a * a
+
+
+@_scalar
 def _relu(z: Any) -> Any:
     return like(0.0, z) if z < like(0.0, z) else z  # NaN stays: training must see it
 
 
+@_scalar
 def _relu_slope(a: Any) -> Any:
     return like(1.0, a) if a > like(0.0, a) else like(0.0, a)
 
 
-relu = _forward(_relu)
-bias_relu = _with_bias(_relu, keep_z=False)
-relu_delta = _delta(_relu_slope)
-relu_delta_bias_grad = _delta_bias_grad(_relu_slope)
-tanh = _forward(_tanh)
+@_scalar
+def _leaky_relu(z: Any, alpha: float) -> Any:
+    return z if z > like(0.0, z) else like(alpha, z) * z
+
+
+@_scalar
+def _leaky_relu_slope(z: Any, alpha: float) -> Any:
+    return like(1.0, z) if z > like(0.0, z) else like(alpha, z)
+
+
+@_scalar
+def _elu(z: Any, alpha: float) -> Any:
+    return z if z > like(0.0, z) else like(alpha, z) * like(math.expm1(z), z)
+
+
+@_scalar
+def _elu_slope(a: Any, alpha: float) -> Any:
+    return like(1.0, a) if a > like(0.0, a) else a + like(alpha, a)
+
+
+@_scalar
+def _gelu(z: Any) -> Any:
+    return z * normal_cdf(z)
+
+
+@_scalar
+def _gelu_slope(z: Any) -> Any:
+    return normal_cdf(z) + z * normal_density(z)
+
+
+@_scalar
+def _gelu_tanh_argument(z: Any) -> Any:
+    return like(0.7978845608028654, z) * (z + like(0.044715, z) * z * z * z)  # sqrt(2 / pi) first
+
+
+@_scalar
+def _gelu_tanh(z: Any) -> Any:
+    return like(0.5, z) * z * (like(1.0, z) + _hyperbolic(_gelu_tanh_argument(z)))
+
+
+@_scalar
+def _gelu_tanh_slope(z: Any) -> Any:
+    t = _hyperbolic(_gelu_tanh_argument(z))
+    inner = like(0.7978845608028654, z) * (like(1.0, z) + like(0.134145, z) * z * z)
+    return like(0.5, z) * (like(1.0, z) + t + z * (like(1.0, z) - t * t) * inner)
+
+
+@_scalar
+def _silu(z: Any) -> Any:
+    return z * _logistic(z)
+
+
+@_scalar
+def _silu_slope(z: Any) -> Any:
+    s = _logistic(z)
+    return s * (like(1.0, z) + z * (like(1.0, z) - s))
+
+
+@_scalar
+def _softplus(z: Any) -> Any:
+    return _log1p_exp(z)
+
+
+@_scalar
+def _softplus_slope(a: Any) -> Any:
+    return -like(math.expm1(-a), a)
+
+
+def _one_by_one(f: Function, slope: Function, keep_z: bool = False) -> tuple[Function, ...]:
+    """Return the four kernels of an elementwise activation."""
+    return _forward(f), _with_bias(f, keep_z), _delta(slope), _delta_bias_grad(slope)
+
+
+sigmoid, bias_sigmoid, sigmoid_delta, sigmoid_delta_bias_grad = _one_by_one(_sigmoid, _sigmoid_slope)
+tanh, bias_tanh, tanh_delta, tanh_delta_bias_grad = _one_by_one(_tanh, _tanh_slope)
+relu, bias_relu, relu_delta, relu_delta_bias_grad = _one_by_one(_relu, _relu_slope)
+leaky_relu, bias_leaky_relu, leaky_relu_delta, leaky_relu_delta_bias_grad = _one_by_one(
+    _leaky_relu, _leaky_relu_slope, keep_z=True
+)
+elu, bias_elu, elu_delta, elu_delta_bias_grad = _one_by_one(_elu, _elu_slope)
+gelu, bias_gelu, gelu_delta, gelu_delta_bias_grad = _one_by_one(_gelu, _gelu_slope, keep_z=True)
+gelu_tanh, bias_gelu_tanh, gelu_tanh_delta, gelu_tanh_delta_bias_grad = _one_by_one(
+    _gelu_tanh, _gelu_tanh_slope, keep_z=True
+)
+silu, bias_silu, silu_delta, silu_delta_bias_grad = _one_by_one(_silu, _silu_slope, keep_z=True)
+softplus, bias_softplus, softplus_delta, softplus_delta_bias_grad = _one_by_one(
+    _softplus, _softplus_slope
+)
+
+
+@njit(**FLAGS)
+def identity(z: Any, a: Any) -> None:
+    """A = z."""
+    for i in range(z.size):
+        a[i] = z[i]
+
+
+@njit(**FLAGS)
+def identity_delta(da: Any, dz: Any) -> None:
+    """Dz = da."""
+    for i in range(da.size):
+        dz[i] = da[i]
+
+
+@njit(**FLAGS)
+def softmax(z: Any, a: Any) -> None:
+    """a_k = exp(z_k - max z) / sum_j exp(z_j - max z), row by row."""
+    for i in range(z.shape[0]):
+        top = z[i].max()
+        total = like(0.0, top)
+        for k in range(z.shape[1]):
+            e = exp(z[i, k] - top)
+            a[i, k] = e
+            total += e
+        for k in range(z.shape[1]):
+            a[i, k] /= total
+
+
+@njit(**FLAGS)
+def softmax_delta(da: Any, a: Any, dz: Any) -> None:
+    """dz_k = a_k (da_k - sum_j a_j da_j), row by row."""
+    for i in range(da.shape[0]):
+        inner = like(0.0, da[i, 0])
+        for k in range(da.shape[1]):
+            inner += a[i, k] * da[i, k]
+        for k in range(da.shape[1]):
+            dz[i, k] = a[i, k] * (da[i, k] - inner)
+
+
+@njit(**FLAGS)
+def log_softmax(z: Any, a: Any) -> None:
+    """a_k = z_k - max z - log sum_j exp(z_j - max z), row by row."""
+    for i in range(z.shape[0]):
+        top = z[i].max()
+        total = like(0.0, top)
+        for k in range(z.shape[1]):
+            total += exp(z[i, k] - top)
+        shift = like(math.log(total), top)
+        for k in range(z.shape[1]):
+            a[i, k] = (z[i, k] - top) - shift
+
+
+@njit(**FLAGS)
+def log_softmax_delta(da: Any, a: Any, dz: Any) -> None:
+    """dz_k = da_k - exp(a_k) sum_j da_j, row by row."""
+    for i in range(da.shape[0]):
+        total = like(0.0, da[i, 0])
+        for k in range(da.shape[1]):
+            total += da[i, k]
+        for k in range(da.shape[1]):
+            dz[i, k] = da[i, k] - exp(a[i, k]) * total

@@ -20,10 +20,11 @@ import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 # Contraction and reassociation let loops vectorise; NaN and infinity keep their meaning, because
 # training must notice them.
-FLAGS = {"error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
+FLAGS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract", "nsz", "reassoc"}}
 
 _lock = threading.RLock()
 _listeners: list[Callable[[str], None]] = []

@@ -75,14 +75,14 @@ def tanh(x: Any) -> Any:
     return np.tanh(x)
 
 
-@overload(exp, fastmath=EXACT)
+@overload(exp, strict=False)
 def _exp(x: Any) -> Any:
     if x == types.float32:
         return lambda x: _exp32(x)
     return lambda x: np.exp(x)
 
 
-@overload(tanh)
+@overload(tanh, strict=False)
 def _tanh(x: Any) -> Any:
     if x == types.float32:
         return lambda x: _tanh32(x)

@@ -1,7 +1,8 @@
 """Writes the C entry point of a kernel: from a row of int64 words to a call of the body on arrays.
 
 The words come in the order of the contract: for each operand that is present its address and the
-lengths that its view needs; then the scalars, a float as the bits of a float64. An operand of axes
+lengths that its view needs; then the scalars, a float as the bits of a float64; then,
+for the matrix products, the address of the BLAS routine. An operand of axes
 ``...`` is seen as one dimension, ``B ...`` as two; an absent optional operand reaches the body as
 None, which Numba resolves when it compiles, so each combination is a variant of its own.
 """
@@ -16,12 +17,12 @@ from importlib import import_module
 
 from gpubp.errors import unknown_name
 from gpubp.kernels.contract import Kernel, Operand, Shape, size
-from gpubp.kernels.numba import compiled
+from gpubp.kernels.numba import blas, compiled
 from gpubp.kernels.spec import kernel as contract
 
 Number = float | int | bool
 
-_FAMILIES = {
+_MODULES = {  # by family
     "matrix": "matrix",
     "activation": "activations",
     "loss": "losses",
@@ -34,10 +35,11 @@ _FAMILIES = {
 
 _TEMPLATE = '''"""Entry point of {name}, written by gpubp; compiled and kept beside this file by Numba."""
 from numba import carray, cfunc
+from gpubp.kernels.numba.compiled import FLAGS
 from gpubp.kernels.numba.intrinsics import float_of, pointer
 from gpubp.kernels.numba.{module} import {name} as body
 
-@cfunc("void(CPointer(int64))", cache=True, error_model={error_model!r}, fastmath={fastmath})
+@cfunc("void(CPointer(int64))", cache=True, **FLAGS)
 def entry(args):
     body(
 {arguments}
@@ -57,15 +59,16 @@ class Variant:
         """A name that is a valid file and module name."""
         return "_".join([self.kernel, *(dtype or "none" for dtype in self.dtypes)])
 
-
-def module_of(kernel: Kernel) -> str:
-    """Return the module below gpubp.kernels.numba that holds a kernel's body."""
-    return _FAMILIES[kernel.family]
+    @property
+    def working_dtype(self) -> str:
+        """The dtype of the "float" operands, "" where there are none."""
+        declared = zip(contract(self.kernel).operands, self.dtypes, strict=True)
+        return next((dtype for o, dtype in declared if o.dtype == "float" and dtype), "")
 
 
 def implements(name: str) -> bool:
     """Return whether there is a Numba version of a kernel."""
-    module = import_module(f"gpubp.kernels.numba.{module_of(contract(name))}")
+    module = import_module(f"gpubp.kernels.numba.{_MODULES[contract(name).family]}")
     return hasattr(module, name)
 
 
@@ -90,7 +93,7 @@ def source(variant: Variant) -> str:
         if dtype is None:
             arguments.append("None")
             continue
-        rank = _view_rank(operand)
+        rank = len(operand.axes)
         lengths = "".join(f"args[{word + 1 + axis}], " for axis in range(rank))
         arguments.append(f'carray(pointer(args[{word}], "{dtype}"), ({lengths}))')
         word += 1 + rank
@@ -98,11 +101,12 @@ def source(variant: Variant) -> str:
         form = {"float": "float_of(args[{}])", "int": "args[{}]", "bool": "args[{}] != 0"}
         arguments.append(form[scalar.kind].format(word))
         word += 1
+    if _uses_blas(kernel):
+        arguments.append(f"args[{word}]")
     return _TEMPLATE.format(
         name=kernel.name,
-        module=module_of(kernel),
+        module=_MODULES[kernel.family],
         arguments="\n".join(f"        {argument}," for argument in arguments),
-        **compiled.FLAGS,
     )
 
 
@@ -110,6 +114,7 @@ def words(
     kernel: Kernel,
     operands: Sequence[tuple[int, Shape] | None],
     scalars: Mapping[str, Number],
+    dtype: str,
 ) -> list[int]:
     """Return the argument words of a call: ``operands`` as (address, shape) or None."""
     row: list[int] = []
@@ -120,15 +125,18 @@ def words(
     for scalar in kernel.scalars:
         value = values[scalar.name]
         row.append(_bits(value) if scalar.kind == "float" else int(value))
+    if _uses_blas(kernel):
+        row.append(blas.address(dtype))
     return row
+
+
+def _uses_blas(kernel: Kernel) -> bool:
+    """Whether the body takes the address of a BLAS routine as its last argument."""
+    return kernel.name in ("matmul", "batched_matmul")
 
 
 def _bits(value: float) -> int:
     return int(struct.unpack("<q", struct.pack("<d", value))[0])
-
-
-def _view_rank(operand: Operand) -> int:
-    return len(operand.axes)
 
 
 def _view_shape(operand: Operand, shape: Shape) -> Shape:

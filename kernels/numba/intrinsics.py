@@ -6,6 +6,7 @@ flush-to-zero mode. Everything here is a few lines of LLVM; nothing here is arit
 
 from __future__ import annotations
 
+import platform
 from typing import Any
 
 from llvmlite import ir
@@ -13,6 +14,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+_X86 = platform.machine().lower() in ("x86_64", "amd64")
 I8, I32, I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 
 
@@ -29,14 +31,13 @@ def pointer(typingctx: Any, address: Any, dtype: Any) -> Any:
 
 
 @intrinsic
-def address_of(typingctx: Any, array: Any) -> Any:
-    """Return the address of an array's first element as an int64."""
+def data(typingctx: Any, array: Any) -> Any:
+    """Return the pointer to an array's first element."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        view = context.make_array(signature.args[0])(context, builder, args[0])
-        return builder.ptrtoint(view.data, I64)
+        return context.make_array(signature.args[0])(context, builder, args[0]).data
 
-    return types.int64(array), codegen
+    return types.CPointer(array.dtype)(array), codegen
 
 
 @intrinsic
@@ -88,16 +89,6 @@ def call(typingctx: Any, address: Any, arguments: Any) -> Any:
 
 
 @intrinsic
-def offset(typingctx: Any, base: Any, count: Any) -> Any:
-    """Return the pointer ``base`` moved by ``count`` elements."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.gep(args[0], [args[1]])
-
-    return base(base, types.int64), codegen
-
-
-@intrinsic
 def _fortran_gemm(
     typingctx: Any, function: Any, trans_a: Any, trans_b: Any, m: Any, n: Any, k: Any,
     a: Any, lda: Any, b: Any, ldb: Any, beta: Any, c: Any, ldc: Any,
@@ -128,24 +119,31 @@ def _fortran_gemm(
 
 @njit
 def gemm(
-    function: int, a: Any, b: Any, c: Any, rows: int, inner: int, columns: int,
-    transpose_a: bool, transpose_b: bool, accumulate: bool,
-) -> None:  # fmt: skip
-    """Row-major c = op(a) op(b) (+ c) on pointers, by the Fortran BLAS routine at ``function``.
+    function: int, a: Any, b: Any, c: Any, transpose_a: bool, transpose_b: bool, accumulate: bool
+) -> None:
+    """Row-major c = op(a) op(b) (+ c) on arrays, by the Fortran BLAS routine at ``function``.
 
     BLAS is column-major, where the same memory holds the transposes: it is asked for
     cᵀ = op(b)ᵀ op(a)ᵀ.
     """
+    rows, columns = c.shape
+    inner = a.shape[0] if transpose_a else a.shape[1]
+    if c.size == 0:
+        return
+    if inner == 0:  # BLAS refuses leading dimensions of 0
+        if not accumulate:
+            c[:] = 0
+        return
     n, t = 78, 84  # the letters N and T
     _fortran_gemm(
         function,
         t if transpose_b else n,
         t if transpose_a else n,
         columns, rows, inner,
-        b, inner if transpose_b else columns,
-        a, rows if transpose_a else inner,
-        1.0 if accumulate else 0.0,
-        c, columns,
+        data(b), inner if transpose_b else columns,
+        data(a), rows if transpose_a else inner,
+        c.dtype.type(1.0 if accumulate else 0.0),
+        data(c), columns,
     )  # fmt: skip
 
 
@@ -174,18 +172,17 @@ def relax(typingctx: Any, yielding: Any, function: Any) -> Any:
     """Wait a moment inside a spin loop; where ``yielding``, call ``sched_yield`` at ``function``."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if _X86:
+            pause = ir.FunctionType(ir.VoidType(), [])
+            builder.call(
+                cgutils.get_or_insert_function(builder.module, pause, "llvm.x86.sse2.pause"), []
+            )
         with builder.if_then(args[0]):
             kind = ir.FunctionType(I32, [])
             builder.call(builder.inttoptr(args[1], kind.as_pointer()), [])
         return context.get_dummy_value()
 
     return types.void(types.boolean, types.int64), codegen
-
-
-def _is_x86() -> bool:
-    import platform  # noqa: PLC0415 (asked once, at compile time)
-
-    return platform.machine().lower() in ("x86_64", "amd64")
 
 
 @intrinsic
@@ -197,7 +194,7 @@ def set_flush_to_zero(typingctx: Any, state: Any) -> Any:
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        if not _is_x86():
+        if not _X86:
             return args[0]
         place = cgutils.alloca_once(builder, I32)
         argument = builder.bitcast(place, I8.as_pointer())

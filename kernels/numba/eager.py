@@ -1,0 +1,40 @@
+"""Runs one Numba kernel on NumPy arrays: the way of ``gpubp.ops`` and of the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubp.errors import OperandError
+from gpubp.kernels.numba import compiled, entry
+from gpubp.kernels.spec import kernel as contract
+
+
+def run(
+    name: str,
+    operands: Sequence[NDArray[Any] | None],
+    scalars: Mapping[str, entry.Number] | None = None,
+) -> None:
+    """Run a kernel on C-contiguous NumPy arrays, outputs last, as its contract lists them.
+
+    Raises:
+        OperandError: shapes, dtypes or scalars break the contract, or an array is not C-contiguous.
+    """
+    kernel = contract(name)
+    scalars = scalars or {}
+    kernel.bind(operands, scalars)
+    for declared, array in zip(kernel.operands, operands, strict=True):
+        if array is not None and not array.flags.c_contiguous:
+            raise OperandError(
+                f"{name}: operand {declared.name!r} is not C-contiguous, which a compiled kernel "
+                "needs; pass numpy.ascontiguousarray(...) of it"
+            )
+    variant = entry.Variant(
+        name, tuple(None if array is None else array.dtype.name for array in operands)
+    )
+    places = [None if array is None else (array.ctypes.data, array.shape) for array in operands]
+    words = np.array(entry.words(kernel, places, scalars, variant.working_dtype), np.int64)
+    compiled.c_function(entry.address(variant))(words.ctypes.data)

@@ -1,0 +1,54 @@
+"""What happens to the flat gradient vector between backward and the optimizer."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from numba import njit
+
+from gpubp.kernels.numba.compiled import FLAGS
+
+
+@njit(**FLAGS)
+def l1_penalty(params: Any, grads: Any, l1: float) -> None:
+    """Grads += l1 sign(params)."""
+    step, zero = grads.dtype.type(l1), grads.dtype.type(0)
+    for i in range(params.size):
+        p = params[i]
+        grads[i] += (step if p > zero else zero) - (step if p < zero else zero)
+
+
+@njit(**FLAGS)
+def l2_penalty(params: Any, grads: Any, l2: float) -> None:
+    """Grads += l2 params."""
+    factor = grads.dtype.type(l2)
+    for i in range(params.size):
+        grads[i] += factor * params[i]
+
+
+@njit(**FLAGS)
+def clip_value(grads: Any, limit: float) -> None:
+    """Grads = min(max(grads, -limit), limit); NaN stays."""
+    high = grads.dtype.type(limit)
+    for i in range(grads.size):
+        g = grads[i]
+        g = high if g > high else g
+        grads[i] = -high if g < -high else g
+
+
+@njit(**FLAGS)
+def clip_norm(squares: Any, grads: Any, limit: float) -> None:
+    """Grads *= min(1, limit / sqrt(sum squares))."""
+    norm = math.sqrt(squares.sum())
+    if norm > limit:
+        factor = grads.dtype.type(limit / norm)
+        for i in range(grads.size):
+            grads[i] *= factor
+
+
+@njit(**FLAGS)
+def add(x: Any, y: Any) -> None:
+    """Y += x."""
+    for i in range(y.size):
+        y[i] += x[i]

@@ -1,0 +1,174 @@
+"""Losses: value and delta in one pass over the rows.
+
+A scalar function gives value and slope of each elementwise loss; one loop serves them all. The
+loss of a row is summed in the working dtype, the rows in float64. A masked element is never
+computed with, so that NaN in it does no harm.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from numba import njit
+
+from gpubp.kernels.numba.compiled import FLAGS
+from gpubp.kernels.numba.elementary import exp
+from gpubp.kernels.numba.elementary import sigmoid as _logistic
+from gpubp.kernels.numba.elementary import softplus as _log1p_exp
+from gpubp.kernels.numba.intrinsics import like
+
+Function = Callable[..., Any]
+_scalar = njit(**FLAGS)
+
+
+def _elementwise(value_and_slope: Function) -> Function:
+    """Return the kernel of a loss that is a sum over elements."""
+
+    @njit(**FLAGS)
+    def kernel(
+        z: Any, t: Any, weights: Any, mask: Any, loss: Any, dz: Any, *scalars: float
+    ) -> None:
+        scale = scalars[-1]
+        zero = dz.dtype.type(0)
+        total = 0.0
+        for i in range(z.shape[0]):
+            weight = scale if weights is None else scale * weights[i]
+            w = dz.dtype.type(weight)
+            row = zero
+            for k in range(z.shape[1]):
+                if mask is None or mask[i, k]:
+                    value, slope = value_and_slope(z[i, k], t[i, k], *scalars[:-1])
+                    row += value
+                    dz[i, k] = w * slope
+                else:
+                    dz[i, k] = zero
+            total += weight * row
+        loss[0] += total
+
+    return kernel
+
+
+@_scalar
+def _sign(r: Any) -> Any:
+    one, zero = like(1.0, r), like(0.0, r)
+    sign = (one if r > zero else zero) - (one if r < zero else zero)
+    return sign if r == r else r  # noqa: PLR0124 (NaN)
+
+
+@_scalar
+def _squared(z: Any, t: Any) -> Any:
+    r = z - t
+    return like(0.5, r) * r * r, r
+
+
+@_scalar
+def _absolute(z: Any, t: Any) -> Any:
+    return abs(z - t), _sign(z - t)
+
+
+@_scalar
+def _huber(z: Any, t: Any, threshold: float) -> Any:
+    r, d = z - t, like(threshold, z)
+    size = abs(r)
+    inside = size <= d
+    value = like(0.5, r) * r * r if inside else d * (size - like(0.5, r) * d)
+    return value, r if inside else d * _sign(r)
+
+
+@_scalar
+def _quantile(z: Any, t: Any, q: float) -> Any:
+    r, q_ = z - t, like(q, z)
+    under, over = -q_, like(1.0, z) - q_
+    slope = under if r < like(0.0, r) else over
+    return slope * r, slope * abs(_sign(r))
+
+
+@_scalar
+def _poisson(z: Any, t: Any) -> Any:
+    rate = exp(z)
+    return rate - t * z, rate - t
+
+
+@_scalar
+def _sigmoid_cross_entropy(z: Any, t: Any) -> Any:
+    return _log1p_exp(z) - t * z, _logistic(z) - t
+
+
+squared_error = _elementwise(_squared)
+absolute_error = _elementwise(_absolute)
+huber = _elementwise(_huber)
+quantile = _elementwise(_quantile)
+poisson = _elementwise(_poisson)
+sigmoid_cross_entropy = _elementwise(_sigmoid_cross_entropy)
+
+
+@_scalar
+def _exponentials(z: Any, e: Any) -> Any:
+    """Write e = exp(z - max z) for one row; return max z, the sum of e and the sum of z."""
+    top = z.max()
+    total, plain = like(0.0, top), like(0.0, top)
+    for k in range(z.size):
+        zk = z[k]
+        ek = exp(zk - top)
+        e[k] = ek
+        total += ek
+        plain += zk
+    return top, total, plain
+
+
+@njit(**FLAGS)
+def softmax_cross_entropy(
+    z: Any, labels: Any, weights: Any, mask: Any, loss: Any, dz: Any, smoothing: float, scale: float
+) -> None:
+    """Cross-entropy of softmax(z) with smoothed one-hot rows; dz may be z."""
+    classes = z.shape[1]
+    sum_loss = 0.0
+    for i in range(z.shape[0]):
+        if mask is not None and not mask[i]:
+            dz[i, :] = 0
+            continue
+        weight = scale if weights is None else scale * weights[i]
+        label = labels[i]
+        chosen = z[i, label]
+        top, total, plain = _exponentials(z[i], dz[i])
+        value = top + math.log(total) - (1 - smoothing) * chosen
+        if smoothing != 0:
+            value -= smoothing / classes * plain
+        sum_loss += weight * value
+        share = dz.dtype.type(weight / total)
+        rest = dz.dtype.type(weight * smoothing / classes)
+        for k in range(classes):
+            dz[i, k] = dz[i, k] * share - rest
+        dz[i, label] -= dz.dtype.type(weight * (1 - smoothing))
+    loss[0] += sum_loss
+
+
+@njit(**FLAGS)
+def softmax_cross_entropy_dense(
+    z: Any, t: Any, weights: Any, mask: Any, loss: Any, dz: Any, smoothing: float, scale: float
+) -> None:
+    """Cross-entropy of softmax(z) with smoothed rows t of any total; dz may be z."""
+    classes = z.shape[1]
+    sum_loss = 0.0
+    for i in range(z.shape[0]):
+        if mask is not None and not mask[i]:
+            dz[i, :] = 0
+            continue
+        weight = scale if weights is None else scale * weights[i]
+        mass, agreement = 0.0, 0.0
+        for k in range(classes):
+            mass += t[i, k]
+            agreement += t[i, k] * z[i, k]
+        top, total, plain = _exponentials(z[i], dz[i])
+        value = mass * (top + math.log(total)) - (1 - smoothing) * agreement
+        if smoothing != 0:
+            value -= smoothing * mass / classes * plain
+        sum_loss += weight * value
+        share = dz.dtype.type(weight * mass / total)
+        rest = dz.dtype.type(weight * smoothing * mass / classes)
+        kept = dz.dtype.type(weight * (1 - smoothing))
+        for k in range(classes):
+            dz[i, k] = dz[i, k] * share - rest - kept * t[i, k]
+    loss[0] += sum_loss
