@@ -27,6 +27,19 @@ REAL_DTYPES = (
 )  # fmt: skip
 
 
+# The module, below every backend's package of kernels, that holds a family.
+_MODULES = {
+    "matrix": "matrix",
+    "activation": "activations",
+    "loss": "losses",
+    "random": "random",
+    "optimizer": "optimizers",
+    "gradient": "gradients",
+    "metric": "metrics",
+    "data": "data",
+}
+
+
 class ArrayLike(Protocol):
     """What a check needs to know of an array or a plan's buffer."""
 
@@ -87,8 +100,13 @@ class Kernel:
     source: str = ""
     index: Mapping[str, Operand] = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self) -> None:  # noqa: D105
         object.__setattr__(self, "index", {operand.name: operand for operand in self.operands})
+
+    @property
+    def module(self) -> str:
+        """The name of the module that holds the kernel in the package of every backend."""
+        return _MODULES[self.family]
 
     @property
     def outputs(self) -> tuple[Operand, ...]:
@@ -112,6 +130,40 @@ class Kernel:
         Raises:
             OperandError: a wrong number, rank, shape or dtype, or an unknown or missing scalar.
         """
+        axes, _ = self._match(operands, scalars)
+        for declared, given in zip(self.operands, operands, strict=True):
+            if given is None and not declared.optional:
+                raise OperandError(f"{self.name}: operand {declared.name!r} is missing")
+        return axes
+
+    def infer(
+        self, operands: Sequence[ArrayLike | None], scalars: Mapping[str, float | int | bool]
+    ) -> dict[str, tuple[Shape, str]]:
+        """Return shape and dtype of every written operand that is None, from those that are not.
+
+        Raises:
+            OperandError: as :meth:`bind`, or an operand's shape does not follow from the others.
+        """
+        axes, working = self._match(operands, scalars)
+        found: dict[str, tuple[Shape, str]] = {}
+        for declared, given in zip(self.operands, operands, strict=True):
+            if given is not None or not declared.written:
+                continue
+            dtype = working if declared.dtype == "float" else declared.dtype
+            unknown = [axis for axis in declared.axes if not axis.isdigit() and axis not in axes]
+            if unknown or not dtype:
+                raise OperandError(
+                    f"{self.name}: the shape ({', '.join(declared.axes)}) and dtype of "
+                    f"{declared.name!r} do not follow from the other operands; pass the array to "
+                    "write to"
+                )
+            found[declared.name] = (_shape_of(declared, axes), dtype)
+        return found
+
+    def _match(
+        self, operands: Sequence[ArrayLike | None], scalars: Mapping[str, float | int | bool]
+    ) -> tuple[dict[str, int | Shape], str]:
+        """Check what is given; return the length of each axis and the working dtype, if known."""
         if len(operands) != len(self.operands):
             raise OperandError(
                 f"{self.name} takes {len(self.operands)} operands, got {len(operands)}: "
@@ -121,13 +173,11 @@ class Kernel:
         axes: dict[str, int | Shape] = {}
         working = ""
         for declared, given in zip(self.operands, operands, strict=True):
-            if given is None:
-                if not declared.optional:
-                    raise OperandError(f"{self.name}: operand {declared.name!r} is missing")
-                continue
-            _bind_shape(self, declared, tuple(given.shape), bool(values.get(declared.transpose)), axes)
-            working = _check_dtype(self, declared, dtype_name(given.dtype), working)
-        return axes
+            if given is not None:
+                transposed = bool(values.get(declared.transpose))
+                _bind_shape(self, declared, tuple(given.shape), transposed, axes)
+                working = _check_dtype(self, declared, dtype_name(given.dtype), working)
+        return axes, working
 
     def bind_scalars(
         self, scalars: Mapping[str, float | int | bool]
@@ -190,13 +240,21 @@ def _check_dtype(kernel: Kernel, operand: Operand, dtype: str, working: str) -> 
     allowed = REAL_DTYPES if operand.dtype == "real" else (operand.dtype,)
     if dtype not in allowed:
         raise OperandError(
-            f"{kernel.name}: operand {operand.name!r} has dtype {dtype}, needs {' or '.join(allowed)}"
+            f"{kernel.name}: operand {operand.name!r} has dtype {dtype}, needs "
+            f"{' or '.join(allowed)}"
         )
     return working
+
+
+def _shape_of(operand: Operand, axes: Mapping[str, int | Shape]) -> Shape:
+    """Return the shape of an operand whose axes are all bound."""
+    shape: Shape = ()
+    for name in operand.axes:
+        length = int(name) if name.isdigit() else axes[name]
+        shape += length if isinstance(length, tuple) else (length,)
+    return shape
 
 
 def size(shape: Shape) -> int:
     """Return the number of elements of a shape."""
     return math.prod(shape)
-
-

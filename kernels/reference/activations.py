@@ -1,0 +1,224 @@
+"""Activations, each with its delta kernel below it and the two fused passes made of them.
+
+``_with_bias`` and ``_with_bias_grad`` make the fused kernels from the plain ones, so that a
+formula stands here once.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+from array_api_compat import array_namespace
+
+from gpubp.kernels.reference import elementary
+from gpubp.kernels.reference.elementary import normal_cdf, normal_density
+
+Reference = Callable[..., None]
+
+_TANH_SCALE = math.sqrt(2.0 / math.pi)
+_TANH_CUBIC = 0.044715
+
+
+def _named(kernel: Reference, name: str, operands: str, doc: str, like: Reference) -> Reference:
+    """Give a made kernel its name, its operands' names and the scalars of ``like``."""
+    parameter = inspect.Parameter
+    scalars = [p for p in inspect.signature(like).parameters.values() if p.kind == p.KEYWORD_ONLY]
+    named = [parameter(name, parameter.POSITIONAL_OR_KEYWORD) for name in operands.split()]
+    kernel.__signature__ = inspect.Signature([*named, *scalars])  # type: ignore[attr-defined]
+    kernel.__name__ = kernel.__qualname__ = name
+    kernel.__doc__ = doc
+    return kernel
+
+
+def _with_bias(forward: Reference, *, keep_z: bool = False) -> Reference:
+    """Return the kernel a = f(z + b); with ``keep_z`` it leaves z + b in z for the delta kernel."""
+    name = forward.__name__
+
+    def kernel(z: Any, b: Any, a: Any, **scalars: float) -> None:
+        biased = z + b
+        if keep_z:
+            z[...] = biased
+        forward(biased, a, **scalars)
+
+    return _named(kernel, f"bias_{name}", "z b a", f"a = {name}(z + b).", forward)
+
+
+def _with_bias_grad(delta: Reference) -> Reference:
+    """Return the delta kernel that also writes db, the sum of dz over rows."""
+    saved = list(inspect.signature(delta).parameters)[1]
+
+    def kernel(da: Any, saved: Any, dz: Any, db: Any, **scalars: float) -> None:
+        delta(da, saved, dz, **scalars)
+        db[...] = array_namespace(dz).sum(dz, axis=0)
+
+    name = f"{delta.__name__}_bias_grad"
+    return _named(
+        kernel, name, f"da {saved} dz db", f"{delta.__name__}, and db = sum of dz.", delta
+    )
+
+
+def identity(z: Any, a: Any) -> None:
+    """a = z."""
+    a[...] = z
+
+
+def identity_delta(da: Any, dz: Any) -> None:
+    """dz = da."""
+    dz[...] = da
+
+
+def sigmoid(z: Any, a: Any) -> None:
+    """a = 1 / (1 + exp(-z))."""
+    a[...] = elementary.sigmoid(z)
+
+
+def sigmoid_delta(da: Any, a: Any, dz: Any) -> None:
+    """dz = da a (1 - a)."""
+    dz[...] = da * (a * (1.0 - a))
+
+
+bias_sigmoid = _with_bias(sigmoid)
+sigmoid_delta_bias_grad = _with_bias_grad(sigmoid_delta)
+
+
+def tanh(z: Any, a: Any) -> None:
+    """a = tanh(z)."""
+    a[...] = array_namespace(z).tanh(z)
+
+
+def tanh_delta(da: Any, a: Any, dz: Any) -> None:
+    """dz = da (1 - a²)."""
+    dz[...] = da * (1.0 - a * a)
+
+
+bias_tanh = _with_bias(tanh)
+tanh_delta_bias_grad = _with_bias_grad(tanh_delta)
+
+
+def relu(z: Any, a: Any) -> None:
+    """a = max(z, 0), NaN where z is NaN."""
+    a[...] = array_namespace(z).maximum(z, 0.0)
+
+
+def relu_delta(da: Any, a: Any, dz: Any) -> None:
+    """dz = da where a > 0, else 0: the subgradient at 0 is 0."""
+    dz[...] = da * array_namespace(a).astype(a > 0.0, da.dtype)
+
+
+bias_relu = _with_bias(relu)
+relu_delta_bias_grad = _with_bias_grad(relu_delta)
+
+
+def leaky_relu(z: Any, a: Any, *, alpha: float = 0.01) -> None:
+    """a = z if z > 0 else alpha z."""
+    a[...] = array_namespace(z).where(z > 0.0, z, alpha * z)
+
+
+def leaky_relu_delta(da: Any, z: Any, dz: Any, *, alpha: float = 0.01) -> None:
+    """dz = da if z > 0 else alpha da."""
+    dz[...] = array_namespace(z).where(z > 0.0, da, alpha * da)
+
+
+bias_leaky_relu = _with_bias(leaky_relu, keep_z=True)
+leaky_relu_delta_bias_grad = _with_bias_grad(leaky_relu_delta)
+
+
+def elu(z: Any, a: Any, *, alpha: float = 1.0) -> None:
+    """a = z if z > 0 else alpha (exp(z) - 1)."""
+    xp = array_namespace(z)
+    a[...] = xp.where(z > 0.0, z, alpha * xp.expm1(xp.minimum(z, 0.0)))
+
+
+def elu_delta(da: Any, a: Any, dz: Any, *, alpha: float = 1.0) -> None:
+    """dz = da if a > 0 else da (a + alpha)."""
+    dz[...] = da * array_namespace(a).where(a > 0.0, 1.0, a + alpha)
+
+
+bias_elu = _with_bias(elu)
+elu_delta_bias_grad = _with_bias_grad(elu_delta)
+
+
+def gelu(z: Any, a: Any) -> None:
+    """a = z Φ(z)."""
+    a[...] = z * normal_cdf(z)
+
+
+def gelu_delta(da: Any, z: Any, dz: Any) -> None:
+    """dz = da (Φ(z) + z φ(z))."""
+    dz[...] = da * (normal_cdf(z) + z * normal_density(z))
+
+
+bias_gelu = _with_bias(gelu, keep_z=True)
+gelu_delta_bias_grad = _with_bias_grad(gelu_delta)
+
+
+def gelu_tanh(z: Any, a: Any) -> None:
+    """a = z (1 + t) / 2, t = tanh(√(2/π) (z + 0.044715 z³))."""
+    t = array_namespace(z).tanh(_TANH_SCALE * (z + _TANH_CUBIC * z * z * z))
+    a[...] = 0.5 * z * (1.0 + t)
+
+
+def gelu_tanh_delta(da: Any, z: Any, dz: Any) -> None:
+    """dz = da ((1 + t) / 2 + z (1 - t²) √(2/π) (1 + 3·0.044715 z²) / 2)."""
+    t = array_namespace(z).tanh(_TANH_SCALE * (z + _TANH_CUBIC * z * z * z))
+    inner = _TANH_SCALE * (1.0 + 3.0 * _TANH_CUBIC * z * z)
+    dz[...] = da * (0.5 * (1.0 + t) + 0.5 * z * (1.0 - t * t) * inner)
+
+
+bias_gelu_tanh = _with_bias(gelu_tanh, keep_z=True)
+gelu_tanh_delta_bias_grad = _with_bias_grad(gelu_tanh_delta)
+
+
+def silu(z: Any, a: Any) -> None:
+    """a = z s, s = 1 / (1 + exp(-z))."""
+    a[...] = z * elementary.sigmoid(z)
+
+
+def silu_delta(da: Any, z: Any, dz: Any) -> None:
+    """dz = da s (1 + z (1 - s))."""
+    s = elementary.sigmoid(z)
+    dz[...] = da * (s * (1.0 + z * (1.0 - s)))
+
+
+bias_silu = _with_bias(silu, keep_z=True)
+silu_delta_bias_grad = _with_bias_grad(silu_delta)
+
+
+def softplus(z: Any, a: Any) -> None:
+    """a = log(1 + exp(z))."""
+    a[...] = elementary.softplus(z)
+
+
+def softplus_delta(da: Any, a: Any, dz: Any) -> None:
+    """dz = da (1 - exp(-a))."""
+    dz[...] = da * -array_namespace(a).expm1(-a)
+
+
+bias_softplus = _with_bias(softplus)
+softplus_delta_bias_grad = _with_bias_grad(softplus_delta)
+
+
+def softmax(z: Any, a: Any) -> None:
+    """a_k = exp(z_k - m) / sum_j exp(z_j - m), m = max_j z_j."""
+    xp = array_namespace(z)
+    e = xp.exp(z - xp.max(z, axis=1, keepdims=True))
+    a[...] = e / xp.sum(e, axis=1, keepdims=True)
+
+
+def softmax_delta(da: Any, a: Any, dz: Any) -> None:
+    """dz_k = a_k (da_k - sum_j a_j da_j)."""
+    dz[...] = a * (da - array_namespace(a).sum(a * da, axis=1, keepdims=True))
+
+
+def log_softmax(z: Any, a: Any) -> None:
+    """a_k = z_k - m - log sum_j exp(z_j - m), m = max_j z_j."""
+    a[...] = elementary.log_softmax(z)
+
+
+def log_softmax_delta(da: Any, a: Any, dz: Any) -> None:
+    """dz_k = da_k - exp(a_k) sum_j da_j."""
+    xp = array_namespace(a)
+    dz[...] = da - xp.exp(a) * xp.sum(da, axis=1, keepdims=True)
