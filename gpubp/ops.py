@@ -1,0 +1,291 @@
+"""The eager door to the kernels: arrays in, arrays out, one function for every contract.
+
+The functions are made from the table in ``gpubp.kernels.spec``; ``help(ops.relu)`` gives formula,
+shapes, dtypes and source. What was read is passed in the contract's order, scalars by keyword, and
+what was written is returned: one array, or a tuple where there are several (a loss gives
+``(loss, dz)``). Operands that a kernel updates, such as an optimizer's parameters, are passed
+too and are changed in place.
+
+The arrays' own library decides where a kernel runs. NumPy arrays have a choice of backend::
+
+    ops.relu(z)                         # the reference kernels, in NumPy
+    ops.relu(z, backend="numba")        # this call
+    ops.use_backend("numba")            # from now on
+    with ops.use_backend("numba"): ...  # in this block
+
+Arrays of any other library of the array-API standard (CuPy, PyTorch, array-api-strict, ...) run
+the reference kernels where they are. A result that is not finite is returned as it is, without a
+NumPy warning, so that all backends behave alike.
+"""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar, Token
+from numbers import Integral, Real
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from array_api_compat import array_namespace, device, is_numpy_namespace, is_writeable_array
+
+from gpubp.errors import OperandError, unknown_name
+from gpubp.kernels import reference
+from gpubp.kernels.contract import Kernel, Operand
+from gpubp.kernels.spec import KERNELS
+
+Scalars = Mapping[str, float | int | bool]
+
+_BACKENDS = ("numpy", "numba")
+_chosen: ContextVar[str] = ContextVar("backend of gpubp.ops", default="numpy")
+
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Callable[..., Any]: ...
+
+
+def __dir__() -> list[str]:
+    return sorted(["use_backend", *KERNELS])
+
+
+class use_backend:
+    """Choose the backend for NumPy arrays: from now on or, after ``with``, for the block.
+
+    The choice belongs to the current thread or task, as that of ``numpy.errstate`` does.
+
+    Raises:
+        InputError: there is no such backend.
+    """
+
+    def __init__(self, name: Literal["numpy", "numba"]) -> None:  # noqa: D107
+        self._token: Token[str] = _chosen.set(_known(name))
+
+    def __enter__(self) -> None:
+        """Enter the block; the choice already holds."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Go back to the choice of before."""
+        _chosen.reset(self._token)
+
+
+def _known(backend: str) -> str:
+    if backend not in _BACKENDS:
+        raise unknown_name("backend", backend, _BACKENDS)
+    return backend
+
+
+def _returned(kernel: Kernel) -> tuple[Operand, ...]:
+    """Return the operands that a call makes, or takes as ``out``, and gives back.
+
+    They are those whose old contents do not count, and the sums, which start at 0. The product of
+    matrices is one of them, although ``accumulate`` makes its old contents count.
+    """
+    accumulates = any(scalar.name == "accumulate" for scalar in kernel.scalars)
+    return tuple(o for o in kernel.outputs if o.mode != "update" or accumulates)
+
+
+def _make(kernel: Kernel) -> Callable[..., Any]:
+    """Return the eager function of a kernel."""
+    returned = _returned(kernel)
+    signature = _signature(kernel, returned)
+
+    def op(*args: Any, **kwargs: Any) -> Any:
+        given = signature.bind(*args, **kwargs).arguments
+        backend = given.pop("backend", None)
+        scalars = {s.name: given.pop(s.name) for s in kernel.scalars if s.name in given}
+        if returned:
+            given |= _named_outputs(kernel, returned, given.pop("out", None))
+        operands = [given.get(operand.name) for operand in kernel.operands]
+        if scalars.get("accumulate") and operands[-1] is None:
+            raise OperandError(f"{kernel.name}: accumulate=True adds to an array; pass it as out")
+        xp = _namespace(kernel, operands)
+        _complete(kernel, operands, scalars, xp)
+        _check_memory(kernel, operands, xp)
+        _run(kernel, operands, scalars, xp, backend)
+        results = tuple(operands[kernel.operands.index(operand)] for operand in returned)
+        return results[0] if len(results) == 1 else results or None
+
+    op.__name__ = op.__qualname__ = kernel.name
+    op.__doc__ = _doc(kernel, returned)
+    op.__signature__ = signature  # type: ignore[attr-defined]
+    return op
+
+
+def _named_outputs(kernel: Kernel, returned: Sequence[Operand], out: Any) -> dict[str, Any]:
+    """Return the arrays given as ``out`` by the names of their operands."""
+    if out is None:
+        return {}
+    outs = (out,) if len(returned) == 1 else out
+    if not isinstance(outs, tuple) or len(outs) != len(returned):
+        names = ", ".join(operand.name for operand in returned)
+        raise OperandError(
+            f"{kernel.name}: out must be a tuple of arrays or None for ({names}), "
+            f"got {type(out).__name__}"
+        )
+    return {operand.name: array for operand, array in zip(returned, outs, strict=True)}
+
+
+def _complete(kernel: Kernel, operands: list[Any], scalars: Scalars, xp: Any) -> None:
+    """Put arrays in place of numbers and of outputs that were left out; check all of it."""
+    place = next(device(o) for o in operands if o is not None and not isinstance(o, Real))
+    for i, declared in enumerate(kernel.operands):
+        value = operands[i]
+        if not isinstance(value, Real):
+            continue
+        exact = isinstance(value, Integral) or declared.dtype == "float64"
+        if declared.axes != ("1",) or declared.written or not exact:
+            raise OperandError(
+                f"{kernel.name}: operand {declared.name!r} is the number {value!r}; needed is "
+                f"{_describe(declared)}"
+            )
+        operands[i] = xp.asarray([value], dtype=getattr(xp, declared.dtype), device=place)
+    missing = kernel.infer(operands, scalars)
+    for i, declared in enumerate(kernel.operands):
+        if declared.name in missing:
+            shape, dtype = missing[declared.name]
+            make = xp.zeros if declared.mode == "accumulate" else xp.empty
+            operands[i] = make(shape, dtype=getattr(xp, dtype), device=place)
+    kernel.bind(operands, scalars)
+
+
+def _namespace(kernel: Kernel, operands: Sequence[Any]) -> Any:
+    """Return the library of the arrays."""
+    try:
+        return array_namespace(*operands)
+    except TypeError:
+        kinds = ", ".join(
+            f"{declared.name}: {type(value).__module__}.{type(value).__name__}"
+            for declared, value in zip(kernel.operands, operands, strict=True)
+            if value is not None
+        )
+        raise OperandError(
+            f"{kernel.name} needs arrays, all of one library, got {kinds or 'none'}; "
+            "convert them first, such as with numpy.asarray"
+        ) from None
+
+
+def _check_memory(kernel: Kernel, operands: Sequence[Any], xp: Any) -> None:
+    """Refuse to write to a read-only array, or over an operand where the contract forbids it.
+
+    Libraries that cannot tell whether two arrays overlap are trusted unless it is the same object.
+    """
+    overlap = getattr(xp, "shares_memory", lambda a, b: a is b)
+    for written, target in zip(kernel.operands, operands, strict=True):
+        if not written.written:
+            continue
+        if not is_writeable_array(target):
+            raise OperandError(
+                f"{kernel.name}: {written.name!r} is a {type(target).__name__} that cannot be "
+                "written to; pass a writable array"
+            )
+        for other, array in zip(kernel.operands, operands, strict=True):
+            if other is written or array is None:
+                continue
+            if (other.name, written.name) in kernel.inplace and _same_memory(array, target):
+                continue
+            if array is target or overlap(array, target):
+                allowed = ", ".join(f"{a} and {b}" for a, b in kernel.inplace) or "none"
+                raise OperandError(
+                    f"{kernel.name}: {written.name!r} overlaps {other.name!r} in memory; operands "
+                    f"that may be the same array: {allowed}. Pass another array"
+                )
+
+
+def _same_memory(a: Any, b: Any) -> bool:
+    """Whether two arrays are the same elements in the same places, as far as they tell."""
+    for protocol in ("__array_interface__", "__cuda_array_interface__"):
+        if hasattr(a, protocol):
+            return bool(getattr(a, protocol) == getattr(b, protocol))
+    return a is b
+
+
+def _run(
+    kernel: Kernel, operands: list[Any], scalars: Scalars, xp: Any, backend: str | None
+) -> None:
+    """Run the kernel where its arrays are, or on the backend chosen for NumPy arrays."""
+    if not is_numpy_namespace(xp):
+        if backend is not None:
+            raise OperandError(
+                f"{kernel.name}: backend={backend!r} chooses for NumPy arrays; arrays of "
+                f"{xp.__name__} run on their own library"
+            )
+        reference.function(kernel.name)(*operands, **scalars)
+        return
+    if (_chosen.get() if backend is None else _known(backend)) == "numba":
+        from gpubp.kernels.numba import eager, entry  # noqa: PLC0415 (imports Numba)
+
+        if entry.implements(kernel.name):
+            eager.run(kernel.name, operands, scalars)
+            return
+    with np.errstate(all="ignore"):
+        reference.function(kernel.name)(*operands, **scalars)
+
+
+def _signature(kernel: Kernel, returned: Sequence[Operand]) -> inspect.Signature:
+    parameter = inspect.Parameter
+    keyword = parameter.KEYWORD_ONLY
+    parameters = [
+        parameter(
+            operand.name,
+            parameter.POSITIONAL_OR_KEYWORD,
+            default=None if operand.optional else parameter.empty,
+        )
+        for operand in kernel.operands
+        if operand not in returned
+    ]
+    parameters += [
+        parameter(s.name, keyword, default=parameter.empty if s.default is None else s.default)
+        for s in kernel.scalars
+    ]
+    if returned:
+        parameters.append(parameter("out", keyword, default=None))
+    return inspect.Signature([*parameters, parameter("backend", keyword, default=None)])
+
+
+def _doc(kernel: Kernel, returned: Sequence[Operand]) -> str:
+    lines = [*textwrap.wrap(f"{kernel.formula}.", 92), "", "Args:"]
+    lines += [f"    {_describe(o)}" for o in kernel.operands if o not in returned]
+    lines += [
+        f"    {s.name}: {s.kind}, {'required' if s.default is None else f'{s.default} by default'}."
+        for s in kernel.scalars
+    ]
+    if returned:
+        names = ", ".join(operand.name for operand in returned)
+        form = "the array" if len(returned) == 1 else "a tuple of the arrays (or None)"
+        lines.append(f"    out: {form} to write {names} to; what is not given is made.")
+    lines.append('    backend: "numpy" or "numba", for NumPy arrays; see use_backend.')
+    lines += ["", "Returns:"]
+    lines += [f"    {_describe(operand, returned=True)}" for operand in returned] or ["    None."]
+    if kernel.inplace:
+        pairs = ", ".join(f"{a} and {b}" for a, b in kernel.inplace)
+        lines += ["", f"May be the same array: {pairs}."]
+    lines += ["", "Raises:", "    OperandError: a wrong shape, dtype, library or memory."]
+    if kernel.source:
+        lines += ["", *textwrap.wrap(f"Source: {kernel.source}.", 92)]
+    return "\n".join(lines)
+
+
+def _describe(operand: Operand, returned: bool = False) -> str:
+    dtype = {"float": "float32 or float64", "real": "any real dtype"}.get(operand.dtype)
+    text = f"{operand.name}: shape ({', '.join(operand.axes)}), {dtype or operand.dtype}"
+    if operand.transpose:
+        text += f", the last two axes swapped if {operand.transpose}"
+    if operand.optional:
+        text += ", or None"
+    if operand.axes == ("1",) and operand.mode == "read":
+        text += "; or a number"
+    if operand.mode == "accumulate":
+        text += "; added to what is there, 0 if made"
+    if operand.mode == "update":
+        text += "; added to if accumulate" if returned else "; updated in place"
+    return text + "."
+
+
+globals().update({name: _make(kernel) for name, kernel in KERNELS.items()})
