@@ -41,13 +41,17 @@ class Registry(Generic[T]):
         """Return the name under which the type of ``value`` is entered."""
         return self._names[type(value)]
 
-    def get(self, value: str | T, **fields: object) -> T:
+    def get(self, value: str | T | Mapping[str, Any], /, **fields: object) -> T:
         """Return ``value`` itself, or the entry of that name made with ``fields``.
+
+        A mapping is taken for a configuration, so that one entry can hold another.
 
         Raises:
             InputError: there is no such name (the nearest is suggested), no such field, or the
                 value is neither a name nor an entry of this table.
         """
+        if isinstance(value, Mapping):
+            return self.from_config(value)
         if not isinstance(value, str):
             if type(value) not in self._names:
                 raise InputError(
@@ -57,7 +61,7 @@ class Registry(Generic[T]):
         if value not in self._types:
             raise unknown_name(self.kind, value, self)
         entry = self._types[value]
-        known = {field.name for field in dataclasses.fields(entry)}
+        known = {field.name for field in dataclasses.fields(entry) if field.init}
         for field in fields:
             if field not in known:
                 raise unknown_name(f"option of {self.kind} {value!r}", field, known)
@@ -65,11 +69,16 @@ class Registry(Generic[T]):
         return made
 
     def config(self, value: T) -> dict[str, Any]:
-        """Return the name and fields of an entry as JSON values."""
-        fields = {
-            field.name: getattr(value, field.name)
-            for field in dataclasses.fields(value)  # type: ignore[arg-type]
-        }
+        """Return the name and fields of an entry as JSON values.
+
+        A field whose metadata names its ``table`` holds an entry of that table and is written as
+        a configuration in turn.
+        """
+        fields = {}
+        for field in dataclasses.fields(value):  # type: ignore[arg-type]
+            item, table = getattr(value, field.name), field.metadata.get("table")
+            if field.init:
+                fields[field.name] = item if table is None else table.config(item)
         return {"name": self.name_of(value), **fields}
 
     def from_config(self, config: Mapping[str, Any]) -> T:

@@ -1,0 +1,100 @@
+"""Scalar settings of schedules, initializers and the like: rules as data, checked when made.
+
+    @dataclass(frozen=True)
+    class Cosine(Settings):
+        floor: float = number(0.0, least=0, most=1)
+
+A rule also turns NumPy scalars into plain Python numbers, so that every configuration is JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import numbers
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from gpubp.errors import InputError
+
+if TYPE_CHECKING:
+    from gpubp.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Which numbers a setting may be; infinity and NaN never are."""
+
+    above: float = -math.inf
+    least: float = -math.inf
+    below: float = math.inf
+    most: float = math.inf
+    whole: bool = False
+    optional: bool = False
+
+    def __str__(self) -> str:
+        """Return the rule in words, such as ``a finite number above 0 and at most 1``."""
+        limits = {
+            "above": self.above, "at least": self.least,
+            "below": self.below, "at most": self.most,
+        }  # fmt: skip
+        words = [f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit)]
+        return (
+            f"a {'whole' if self.whole else 'finite'} number {' and '.join(words)}".rstrip()
+            + " or None" * self.optional
+        )
+
+    def admits(self, value: Any) -> bool:
+        """Return whether ``value`` keeps the rule."""
+        if value is None:
+            return self.optional
+        kind: Any = numbers.Integral if self.whole else numbers.Real
+        return (
+            isinstance(value, kind)
+            and not isinstance(value, bool)
+            and self.above < value < self.below
+            and self.least <= value <= self.most
+        )
+
+    def plain(self, value: Any) -> float | int | None:
+        """Return an admitted value as a Python number."""
+        return None if value is None else int(value) if self.whole else float(value)
+
+
+def number(default: float | None, **limits: Any) -> Any:
+    """Return a dataclass field for a finite real number within ``limits`` (see :class:`Rule`)."""
+    return field(default=default, metadata={"rule": Rule(optional=default is None, **limits)})
+
+
+def whole(default: int | None, **limits: Any) -> Any:
+    """Return a dataclass field for a whole number within ``limits`` (see :class:`Rule`)."""
+    return number(default, whole=True, **limits)
+
+
+def entry(table: Registry[Any], default: str) -> Any:
+    """Return a dataclass field for an entry of ``table``: a name, an object or a configuration."""
+    return field(default=default, metadata={"table": table})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Base of the frozen dataclasses whose fields are declared with the functions above."""
+
+    def __post_init__(self) -> None:
+        """Check every field against its rule.
+
+        Raises:
+            InputError: a value breaks its rule, or a name is not in its table.
+        """
+        for declared in dataclasses.fields(self):
+            value = getattr(self, declared.name)
+            rule, table = declared.metadata.get("rule"), declared.metadata.get("table")
+            if table is not None:
+                value = table.get(value)
+            elif rule is not None:
+                if not rule.admits(value):
+                    raise InputError(
+                        f"{type(self).__name__}: {declared.name} must be {rule}, got {value!r}"
+                    )
+                value = rule.plain(value)
+            object.__setattr__(self, declared.name, value)
