@@ -137,6 +137,7 @@ _ACTIVATIONS: dict[str, tuple[tuple[Scalar, ...], str, str, str, str]] = {
         "1 - exp(-a)",
         "Dugas et al. 2001, Incorporating second-order functional knowledge",
     ),
+    "exponential": ((), "a", "exp(z)", "a", "McCullagh & Nelder 1989, the link of Poisson rates"),
 }
 ELEMENTWISE = tuple(_ACTIVATIONS)
 ACTIVATIONS = (*ELEMENTWISE, "softmax", "log_softmax")

@@ -177,6 +177,16 @@ def _softplus_slope(a: Any) -> Any:
     return -like(math.expm1(-a), a)
 
 
+@_scalar
+def _exponential(z: Any) -> Any:
+    return exp(z)
+
+
+@_scalar
+def _exponential_slope(a: Any) -> Any:
+    return a
+
+
 def _one_by_one(f: Function, slope: Function, keep_z: bool = False) -> tuple[Function, ...]:
     """Return the four kernels of an elementwise activation."""
     return _forward(f), _with_bias(f, keep_z), _delta(slope), _delta_bias_grad(slope)
@@ -196,6 +206,10 @@ gelu_tanh, bias_gelu_tanh, gelu_tanh_delta, gelu_tanh_delta_bias_grad = _one_by_
 silu, bias_silu, silu_delta, silu_delta_bias_grad = _one_by_one(_silu, _silu_slope, keep_z=True)
 softplus, bias_softplus, softplus_delta, softplus_delta_bias_grad = _one_by_one(
     _softplus, _softplus_slope
+)
+
+exponential, bias_exponential, exponential_delta, exponential_delta_bias_grad = _one_by_one(
+    _exponential, _exponential_slope
 )
 
 

@@ -22,17 +22,6 @@ from gpubp.kernels.spec import kernel as contract
 
 Number = float | int | bool
 
-_MODULES = {  # by family
-    "matrix": "matrix",
-    "activation": "activations",
-    "loss": "losses",
-    "random": "random",
-    "optimizer": "optimizers",
-    "gradient": "gradients",
-    "metric": "metrics",
-    "data": "data",
-}
-
 _TEMPLATE = '''"""Entry point of {name}, written by gpubp; compiled and kept beside this file by Numba."""
 from numba import carray, cfunc
 from gpubp.kernels.numba.compiled import FLAGS
@@ -68,7 +57,7 @@ class Variant:
 
 def implements(name: str) -> bool:
     """Return whether there is a Numba version of a kernel."""
-    module = import_module(f"gpubp.kernels.numba.{_MODULES[contract(name).family]}")
+    module = import_module(f"gpubp.kernels.numba.{contract(name).module}")
     return hasattr(module, name)
 
 
@@ -105,7 +94,7 @@ def source(variant: Variant) -> str:
         arguments.append(f"args[{word}]")
     return _TEMPLATE.format(
         name=kernel.name,
-        module=_MODULES[kernel.family],
+        module=kernel.module,
         arguments="\n".join(f"        {argument}," for argument in arguments),
     )
 

@@ -201,6 +201,20 @@ bias_softplus = _with_bias(softplus)
 softplus_delta_bias_grad = _with_bias_grad(softplus_delta)
 
 
+def exponential(z: Any, a: Any) -> None:
+    """a = exp(z)."""
+    a[...] = array_namespace(z).exp(z)
+
+
+def exponential_delta(da: Any, a: Any, dz: Any) -> None:
+    """dz = da a."""
+    dz[...] = da * a
+
+
+bias_exponential = _with_bias(exponential)
+exponential_delta_bias_grad = _with_bias_grad(exponential_delta)
+
+
 def softmax(z: Any, a: Any) -> None:
     """a_k = exp(z_k - m) / sum_j exp(z_j - m), m = max_j z_j."""
     xp = array_namespace(z)

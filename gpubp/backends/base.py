@@ -1,0 +1,116 @@
+"""What a backend is: memory, transfer, and a plan made ready to run.
+
+The trainer keeps the vectors that outlive a step (parameters, gradients, optimizer state, counters,
+sums) as flat arrays of the backend, by region; an executable owns only its transient memory.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from gpubp.plan.build import Rows
+from gpubp.plan.ir import Buffer, Plan
+
+Array = Any  # an array of the backend's own library
+Vectors = Mapping[str, Array]  # flat arrays by region: "params", "grads", "m", "counters", ...
+
+_POLL_SECONDS = 0.05  # how long a Ctrl-C may wait for its turn while a run is under way
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: after how many finished steps, and why."""
+
+    steps: int
+    reason: Literal["finished", "stopped", "not finite"]
+
+
+class Executable(ABC):
+    """Plans, one a share of the minibatch, made ready to run on a backend."""
+
+    def __init__(self, plans: Sequence[Plan]) -> None:
+        self.plans = tuple(plans)
+        self.plan = plans[0]
+
+    @abstractmethod
+    def bind(self, vectors: Vectors, data: Vectors) -> None:
+        """Connect the plans to the vectors that outlive a step and to the user's arrays."""
+
+    @abstractmethod
+    def run(self, steps: int) -> Outcome:
+        """Run ``steps`` steps; on KeyboardInterrupt finish the step under way and raise it again."""
+
+    @abstractmethod
+    def execute(self, index: int) -> None:
+        """Run one call of the first plan."""
+
+    @abstractmethod
+    def operand(self, buffer: Buffer) -> Array:
+        """Return a buffer of the first plan as an array, a view."""
+
+
+class Backend(ABC):
+    """One way to compute."""
+
+    name: str
+    xp: Any  # the array namespace of its arrays
+
+    @abstractmethod
+    def zeros(self, length: int, dtype: str) -> Array:
+        """Return a new flat array of zeros."""
+
+    @abstractmethod
+    def to_device(self, array: Array) -> Array:
+        """Return a host array, or one of the backend's own, as one of the backend's own."""
+
+    @abstractmethod
+    def to_host(self, array: Array) -> Any:
+        """Return an array of the backend as a NumPy array."""
+
+    @abstractmethod
+    def has(self, kernel: str) -> bool:
+        """Return whether the backend has a version of its own of a kernel."""
+
+    @abstractmethod
+    def call(self, kernel: str, operands: Sequence[Array | None], **scalars: float) -> None:
+        """Run one kernel on arrays of the backend."""
+
+    @abstractmethod
+    def prepare(self, plans: Sequence[Plan]) -> Executable:
+        """Return plans made ready to run: one for each of :meth:`shares`."""
+
+    def shares(self, plan: Plan) -> tuple[Rows, ...]:
+        """Return how the rows of a plan for a whole minibatch are split; by default not at all."""
+        return (Rows(plan.rows),)
+
+
+class Interruptible:
+    """Runs functions on threads of their own, so that the caller's thread can hear a Ctrl-C."""
+
+    def __init__(self, threads: int) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="gpubp")
+        self._busy = threading.Lock()
+
+    def run(self, functions: Sequence[Callable[[], None]], stop: Callable[[], None]) -> None:
+        """Run all functions and wait; on KeyboardInterrupt call ``stop``, wait and raise again."""
+        with self._busy:
+            futures = [self._pool.submit(function) for function in functions]
+            interrupt: KeyboardInterrupt | None = None
+            while True:
+                try:
+                    _, running = wait(futures, timeout=_POLL_SECONDS)
+                except KeyboardInterrupt as error:
+                    interrupt = error
+                    stop()
+                    continue
+                if not running:
+                    break
+            for future in futures:
+                future.result()
+            if interrupt is not None:
+                raise interrupt

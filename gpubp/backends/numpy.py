@@ -1,0 +1,138 @@
+"""The readable backend: the reference kernels, call by call, on arrays of one array namespace.
+
+It runs on NumPy, and as it assumes nothing but the array-API standard, on any other library whose
+arrays can be written to.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from gpubp.backends.base import Array, Backend, Executable, Interruptible, Outcome, Vectors
+from gpubp.errors import PlanError
+from gpubp.kernels import reference
+from gpubp.plan.ir import DATA, PARTIALS, TRANSIENT, Buffer, Call, Plan
+from gpubp.plan.memory import place
+from gpubp.plan.verify import verify
+
+
+class NumpyBackend(Backend):
+    """Runs plans by the reference kernels.
+
+    Args:
+        xp: the array namespace; NumPy by default.
+    """
+
+    name = "numpy"
+
+    def __init__(self, xp: Any = np) -> None:
+        self.xp = xp
+        self.threads = Interruptible(1)
+
+    def zeros(self, length: int, dtype: str) -> Array:
+        """Return a new flat array of zeros."""
+        return self.xp.zeros(length, dtype=getattr(self.xp, dtype))
+
+    def to_device(self, array: Array) -> Array:
+        """Return the array itself, or as one of this namespace."""
+        return self.xp.asarray(array)
+
+    def to_host(self, array: Array) -> Any:
+        """Return the array as a NumPy array."""
+        return np.asarray(array)
+
+    def has(self, kernel: str) -> bool:
+        """Return False: everything is the reference, and fusing gains nothing."""
+        return False
+
+    def call(self, kernel: str, operands: Sequence[Array | None], **scalars: float) -> None:
+        """Run the reference of a kernel."""
+        reference.function(kernel)(*operands, **scalars)
+
+    def prepare(self, plans: Sequence[Plan]) -> NumpyExecutable:
+        """Return a plan made ready to run."""
+        (plan,) = plans  # this backend does not split the minibatch
+        return NumpyExecutable(self, plan)
+
+
+class NumpyExecutable(Executable):
+    """A plan as a list of bound functions."""
+
+    def __init__(self, backend: NumpyBackend, plan: Plan) -> None:
+        super().__init__([plan])
+        self.backend = backend
+        self.layout = place(plan)
+        verify(plan, self.layout)
+        self._transient = {
+            dtype: backend.zeros(length, dtype) for dtype, length in self.layout.lengths.items()
+        }
+        self._partials = backend.zeros(1, "float64")
+        self._vectors: dict[str, Array] = {}
+        self._data: dict[str, Array] = {}
+        self._bound: list[Callable[[], None]] = []
+        self._stop = False
+
+    def bind(self, vectors: Vectors, data: Vectors) -> None:
+        """Make every operand a view, once."""
+        missing = self.plan.data().keys() - data.keys()
+        if missing:
+            raise PlanError(f"the plan needs data {sorted(missing)} to be bound")
+        self._vectors = {**vectors, PARTIALS: self._partials}
+        self._data = dict(data)
+        self._bound = [self._function(call) for call in self.plan.calls]
+
+    def run(self, steps: int) -> Outcome:
+        """Run the calls in order, step after step, on a thread of their own."""
+        self._stop = False
+        outcome: list[Outcome] = []
+        self.backend.threads.run([lambda: outcome.append(self._loop(steps))], self._request_stop)
+        return outcome[0]
+
+    def execute(self, index: int) -> None:
+        """Run one call."""
+        with self._quiet():
+            self._bound[index]()
+
+    def operand(self, buffer: Buffer) -> Array:
+        """Return a buffer as a view."""
+        if buffer.region == DATA:
+            return self._data[buffer.name]
+        if buffer.region == TRANSIENT:
+            flat, start = self._transient[buffer.dtype], self.layout.offsets[buffer]
+        else:
+            flat, start = self._vectors[buffer.region], buffer.offset
+        return self.backend.xp.reshape(flat[start : start + buffer.size], buffer.shape)
+
+    def _function(self, call: Call) -> Callable[[], None]:
+        operands = [None if buffer is None else self.operand(buffer) for buffer in call.operands]
+        return partial(reference.function(call.kernel), *operands, **dict(call.scalars))
+
+    def _request_stop(self) -> None:
+        self._stop = True
+
+    def _loop(self, steps: int) -> Outcome:
+        update = len(self.plan.forward) + len(self.plan.backward)
+        first, then = self._bound[:update], self._bound[update:]
+        watched = self.plan.loss is not None and bool(then)
+        loss = self.operand(self.plan.loss) if watched and self.plan.loss else None
+        with self._quiet():
+            for step in range(steps):
+                for function in first:
+                    function()
+                if loss is not None and not math.isfinite(float(loss[0])):
+                    return Outcome(step, "not finite")
+                for function in then:
+                    function()
+                if self._stop:
+                    return Outcome(step + 1, "stopped")
+        return Outcome(steps, "finished")
+
+    def _quiet(self) -> Any:
+        """Results that are not finite are noticed by the loss, so NumPy need not warn of them."""
+        return np.errstate(all="ignore") if self.backend.xp is np else nullcontext()

@@ -1,0 +1,191 @@
+"""Losses: what the network is trained to make small, and how its outputs are read as predictions.
+
+Every loss is a sum over outputs and a mean over the rows of the minibatch, each row times its
+sample weight: L = (1 / B) Σ_i w_i Σ_k l(z_ik, t_ik). The weights are not normalised. The formulas
+of l, with their sources, stand in :mod:`gpubp.kernels.spec`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC
+from dataclasses import dataclass
+from typing import ClassVar
+
+from gpubp.errors import InputError
+from gpubp.plan.build import CORRECT, LOSS, SQUARED_ERRORS, Builder
+from gpubp.plan.ir import Buffer, Number
+from gpubp.registry import Registry
+
+
+class Loss(ABC):
+    """A loss on the network's outputs.
+
+    ``link`` is the activation that turns an output into a prediction: softmax and sigmoid make
+    probabilities of logits, exponential a rate of its logarithm.
+    """
+
+    kernel: ClassVar[str]
+    link: ClassVar[str] = "identity"
+    classifies: ClassVar[bool] = False
+
+    def scalars(self) -> dict[str, Number]:
+        """Return the kernel's scalars."""
+        return {}
+
+    def kernel_for(self, y: Buffer) -> str:
+        """Return the kernel for targets of this kind."""
+        return self.kernel
+
+    def lower(
+        self, build: Builder, z: Buffer, y: Buffer, weights: Buffer | None, scale: float
+    ) -> Buffer:
+        """Emit loss and delta in one pass; return the gradient at ``z``."""
+        dz = build.temporary(f"d{z.name}", z.shape[1])
+        kernel = self.kernel_for(y)
+        formula = f"L += mean {kernel}({z.name}, {y.name}); {dz.name} = ∂L/∂{z.name}"
+        operands = (z, y, weights, None, LOSS, dz)
+        build.emit(kernel, *operands, formula=formula, **self.scalars(), scale=scale)
+        return dz
+
+    def lower_metric(self, build: Builder, z: Buffer, y: Buffer) -> None:
+        """Emit the sum of squared errors of the predictions."""
+        prediction = self.lower_link(build, z)
+        formula = f"errors += Σ ({prediction.name} - {y.name})²"
+        build.emit("sum_of_squared_errors", prediction, y, SQUARED_ERRORS, formula=formula)
+
+    def lower_link(self, build: Builder, z: Buffer) -> Buffer:
+        """Emit predictions from outputs; return them."""
+        if self.link == "identity":
+            return z
+        prediction = build.temporary("prediction", z.shape[1])
+        formula = f"prediction = {self.link}({z.name})"
+        build.emit(self.link, z, prediction, formula=formula)
+        return prediction
+
+
+LOSSES: Registry[Loss] = Registry("loss")
+
+
+@LOSSES.add("squared_error")
+@dataclass(frozen=True)
+class SquaredError(Loss):
+    """l = ½ (z - t)², or (z - t)² with ``half=False``."""
+
+    half: bool = True
+    kernel: ClassVar[str] = "squared_error"
+
+    def lower(
+        self, build: Builder, z: Buffer, y: Buffer, weights: Buffer | None, scale: float
+    ) -> Buffer:
+        """Emit loss and delta."""
+        return super().lower(build, z, y, weights, scale if self.half else 2 * scale)
+
+
+@LOSSES.add("absolute_error")
+@dataclass(frozen=True)
+class AbsoluteError(Loss):
+    """l = |z - t|."""
+
+    kernel: ClassVar[str] = "absolute_error"
+
+
+@LOSSES.add("huber")
+@dataclass(frozen=True)
+class Huber(Loss):
+    """l = ½ r² for |r| <= threshold, else threshold (|r| - ½ threshold), r = z - t.
+
+    Raises:
+        InputError: ``threshold`` is not positive.
+    """
+
+    threshold: float = 1.0
+    kernel: ClassVar[str] = "huber"
+
+    def __post_init__(self) -> None:
+        if not self.threshold > 0:
+            raise InputError(f"the threshold of the Huber loss is positive, got {self.threshold!r}")
+
+    def scalars(self) -> dict[str, Number]:
+        """Return the threshold."""
+        return {"threshold": self.threshold}
+
+
+@LOSSES.add("quantile")
+@dataclass(frozen=True)
+class Quantile(Loss):
+    """l = q (t - z) for t > z, else (1 - q) (z - t): its minimum is the q-quantile.
+
+    Raises:
+        InputError: ``q`` is not between 0 and 1.
+    """
+
+    q: float = 0.5
+    kernel: ClassVar[str] = "quantile"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.q < 1:
+            raise InputError(f"q of the quantile loss is between 0 and 1, got {self.q!r}")
+
+    def scalars(self) -> dict[str, Number]:
+        """Return q."""
+        return {"q": self.q}
+
+
+@LOSSES.add("poisson")
+@dataclass(frozen=True)
+class Poisson(Loss):
+    """l = exp(z) - t z, t a count and z the logarithm of its rate."""
+
+    kernel: ClassVar[str] = "poisson"
+    link: ClassVar[str] = "exponential"
+
+
+@LOSSES.add("sigmoid_cross_entropy")
+@dataclass(frozen=True)
+class SigmoidCrossEntropy(Loss):
+    """l = log(1 + exp(z)) - t z, z logits and t in [0, 1]; one output or several independent ones."""
+
+    kernel: ClassVar[str] = "sigmoid_cross_entropy"
+    link: ClassVar[str] = "sigmoid"
+    classifies: ClassVar[bool] = True
+
+    def lower_metric(self, build: Builder, z: Buffer, y: Buffer) -> None:
+        """Emit the number of rows with every output on the right side."""
+        formula = f"correct += rows with ({z.name} > 0) = ({y.name} > ½)"
+        build.emit("count_correct_binary", z, y, CORRECT, formula=formula)
+
+
+@LOSSES.add("softmax_cross_entropy")
+@dataclass(frozen=True)
+class SoftmaxCrossEntropy(Loss):
+    """l = -Σ_k q_k log softmax(z)_k, q the label's one-hot row or a given distribution, smoothed.
+
+    Args:
+        smoothing: the part of q that is spread evenly over the classes.
+
+    Raises:
+        InputError: ``smoothing`` is not in [0, 1).
+    """
+
+    smoothing: float = 0.0
+    kernel: ClassVar[str] = "softmax_cross_entropy"
+    link: ClassVar[str] = "softmax"
+    classifies: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.smoothing < 1:
+            raise InputError(f"label smoothing is at least 0 and below 1, got {self.smoothing!r}")
+
+    def scalars(self) -> dict[str, Number]:
+        """Return the smoothing."""
+        return {"smoothing": self.smoothing}
+
+    def kernel_for(self, y: Buffer) -> str:
+        """Return the kernel for class ids or for distributions."""
+        return self.kernel if y.dtype == "int64" else "softmax_cross_entropy_dense"
+
+    def lower_metric(self, build: Builder, z: Buffer, y: Buffer) -> None:
+        """Emit the number of rows whose largest output is the right one."""
+        kernel = "count_correct" if y.dtype == "int64" else "count_correct_dense"
+        formula = f"correct += rows with argmax {z.name} = {y.name}"
+        build.emit(kernel, z, y, CORRECT, formula=formula)

@@ -1,0 +1,97 @@
+"""Checks a plan before anything runs: contracts, definition before use, aliases, complete gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gpubp.errors import OperandError, PlanError
+from gpubp.plan.ir import DATA, GRADS, TRANSIENT, Buffer, Call, Plan
+from gpubp.plan.memory import Layout
+
+
+def verify(plan: Plan, layout: Layout) -> None:
+    """Check a plan and its memory layout.
+
+    Raises:
+        PlanError: a call breaks its kernel's contract, reads what was never written, writes where
+            another operand of the same call lies without leave, or leaves a part of the gradient
+            vector unwritten before the update.
+    """
+    defined: set[Buffer] = set()
+    for index, call in enumerate(plan.calls):
+        where = f"call {index}, {call.kernel} ({call.formula or 'no formula'})"
+        try:
+            call.contract.bind(call.operands, dict(call.scalars))
+        except OperandError as error:
+            raise PlanError(f"{where}: {error}") from error
+        for buffer in call.reads():
+            if buffer.region == TRANSIENT and buffer not in defined:
+                raise PlanError(f"{where} reads {buffer}, which nothing has written")
+        _verify_aliases(call, layout, where)
+        defined.update(call.writes())
+    if plan.update:
+        _verify_gradients(plan)
+    _verify_lifetimes(plan, layout)
+
+
+def _verify_aliases(call: Call, layout: Layout, where: str) -> None:
+    """Check that an output shares memory with another operand only where the contract says so."""
+    pairs = list(zip(call.contract.operands, call.operands, strict=True))
+    for declared, output in pairs:
+        if output is None or not declared.written:
+            continue
+        for other_declared, other in pairs:
+            if other is None or other_declared is declared or not _overlap(output, other, layout):
+                continue
+            if (other_declared.name, declared.name) in call.contract.inplace and other.size == output.size:
+                continue
+            if (declared.name, other_declared.name) in call.contract.inplace:
+                continue  # seen from the other side
+            raise PlanError(f"{where}: {declared.name} = {output} overlaps {other_declared.name} = {other}")
+
+
+def _overlap(a: Buffer, b: Buffer, layout: Layout) -> bool:
+    """Return whether two buffers share memory."""
+    if a == b:
+        return True
+    if a.region != b.region or (a.region == TRANSIENT and a.dtype != b.dtype):
+        return False
+    if a.region == DATA:
+        return a.name == b.name
+    start_a = layout.offsets[a] if a.region == TRANSIENT else a.offset
+    start_b = layout.offsets[b] if b.region == TRANSIENT else b.offset
+    return start_a < start_b + b.size and start_b < start_a + a.size
+
+
+def _verify_gradients(plan: Plan) -> None:
+    """Check that backward writes every element of the gradient vector that the update reads."""
+    written = sorted(_spans(plan.backward, writes=True))
+    for start, end in _spans(plan.update, writes=False):
+        position = start
+        for first, last in written:
+            if first <= position < last:
+                position = last
+        if position < end:
+            raise PlanError(f"the update reads grads[{position}:{end}], which backward never writes")
+
+
+def _spans(calls: tuple[Call, ...], *, writes: bool) -> Iterator[tuple[int, int]]:
+    for call in calls:
+        for buffer in call.writes() if writes else call.reads():
+            if buffer.region == GRADS:
+                yield buffer.offset, buffer.offset + buffer.size
+
+
+def _verify_lifetimes(plan: Plan, layout: Layout) -> None:
+    """Check that no call overwrites a buffer that a later call still reads."""
+    owner: dict[Buffer, bool] = {}  # transient buffers whose value is intact
+    for index, call in enumerate(plan.calls):
+        for buffer in call.reads():
+            if buffer.region == TRANSIENT and not owner.get(buffer, False):
+                raise PlanError(f"call {index}, {call.kernel}: {buffer} was overwritten before it is read")
+        for output in call.writes():
+            if output.region == TRANSIENT:
+                for other in owner:
+                    if other != output and _overlap(other, output, layout):
+                        owner[other] = False
+                owner[output] = True
