@@ -16,7 +16,8 @@ def l1_penalty(params: Any, grads: Any, l1: float) -> None:
     step, zero = grads.dtype.type(l1), grads.dtype.type(0)
     for i in range(params.size):
         p = params[i]
-        grads[i] += (step if p > zero else zero) - (step if p < zero else zero)
+        push = (step if p > zero else zero) - (step if p < zero else zero)
+        grads[i] += push if p == p else p  # noqa: PLR0124 (NaN)
 
 
 @njit(**FLAGS)
@@ -41,7 +42,7 @@ def clip_value(grads: Any, limit: float) -> None:
 def clip_norm(squares: Any, grads: Any, limit: float) -> None:
     """Grads *= min(1, limit / sqrt(sum squares))."""
     norm = math.sqrt(squares.sum())
-    if norm > limit:
+    if not norm <= limit:  # NaN too: it goes to every element
         factor = grads.dtype.type(limit / norm)
         for i in range(grads.size):
             grads[i] *= factor

@@ -11,6 +11,7 @@ from array_api_compat import array_namespace
 
 
 def _rate(lr: Any, params: Any) -> Any:
+    """Return a float64 factor in the dtype of the parameters."""
     return array_namespace(lr, params).astype(lr, params.dtype)
 
 
@@ -69,7 +70,7 @@ def adamw(
     weight_decay: float = 0.01,
 ) -> None:
     """params -= lr weight_decay params, then as adam."""
-    params[...] = params - (_rate(lr, params) * weight_decay) * params
+    params[...] = _rate(1.0 - lr * weight_decay, params) * params
     adam(grads, lr, step, m, v, params, beta1=beta1, beta2=beta2, eps=eps)
 
 
