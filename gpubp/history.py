@@ -1,0 +1,190 @@
+"""What training has recorded: one dictionary of numbers an epoch, as columns, CSV or a picture."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import numbers
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubp import files
+from gpubp.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Record = dict[str, float | int]
+
+# What is known of an epoch beside its losses and metrics, and not drawn.
+_CLERICAL = ("epoch", "step", "lr", "seconds", "samples_per_second")
+_TRAIN, _VALIDATION = "#0072b2", "#d55e00"  # blue and vermilion of Okabe & Ito's safe palette
+_DECADES = 2  # a range that is wider than this gets a logarithmic axis
+
+
+class History:
+    """The records of a training run, in the order of its epochs."""
+
+    def __init__(self) -> None:  # noqa: D107
+        self._records: list[Record] = []
+
+    @classmethod
+    def from_records(cls, records: Iterable[Mapping[str, float]]) -> History:
+        """Return the history of these records; the inverse of :attr:`records`."""
+        history = cls()
+        for record in records:
+            history.append(record)
+        return history
+
+    def append(self, record: Mapping[str, float]) -> None:
+        """Add the record of one more epoch; NumPy scalars become plain numbers.
+
+        Raises:
+            InputError: a name is not a string or a value not a number.
+        """
+        plain: Record = {}
+        for name, value in record.items():
+            if not isinstance(name, str) or not isinstance(value, numbers.Real):
+                raise InputError(f"a record holds numbers by name, got {name!r}: {value!r}")
+            plain[name] = int(value) if isinstance(value, numbers.Integral) else float(value)
+        self._records.append(plain)
+
+    @property
+    def records(self) -> list[Record]:
+        """The records as new dictionaries: JSON values."""
+        return [dict(record) for record in self._records]
+
+    def __len__(self) -> int:  # noqa: D105
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[Record]:  # noqa: D105
+        return iter(self.records)
+
+    def __getitem__(self, index: int) -> Record:
+        """Return the record at an index, such as -1 for the last epoch."""
+        return dict(self._records[index])
+
+    def __eq__(self, other: object) -> bool:  # noqa: D105
+        return isinstance(other, History) and self._records == other._records
+
+    __hash__ = None  # type: ignore[assignment]  # its records change
+
+    def __repr__(self) -> str:  # noqa: D105
+        return f"<History of {len(self)} epochs: {', '.join(self.names)}>"
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the columns, in the order of their first appearance."""
+        return list(dict.fromkeys(name for record in self._records for name in record))
+
+    def column(self, name: str) -> NDArray[np.float64]:
+        """Return one number of every epoch, NaN where there is none.
+
+        Raises:
+            InputError: no record has that name.
+        """
+        if name not in self.names:
+            raise unknown_name("column of the history", name, self.names)
+        return np.array([record.get(name, math.nan) for record in self._records], np.float64)
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write a header and a line an epoch, every digit kept; missing numbers stay empty.
+
+        Raises:
+            SaveError: the file could not be written; what was there before is still there.
+        """
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._records)
+        files.write(path, text.getvalue().encode())
+
+    def plot(self, path: str | os.PathLike[str]) -> None:
+        """Draw the loss and every metric over the epochs, as a PNG picture.
+
+        The best epoch is marked where there is validation data.
+
+        Raises:
+            InputError: there is no epoch to draw.
+            SaveError: the file could not be written; what was there before is still there.
+        """
+        panels = _panels(self.names)
+        if not panels:
+            raise InputError("there is nothing to draw: the history has no epoch; call fit first")
+        # Figure, not pyplot: no window, no global state, no figure that is never closed.
+        from matplotlib.figure import Figure  # noqa: PLC0415
+
+        figure = Figure(figsize=(6.0 * len(panels), 4.2), dpi=120, layout="constrained")
+        epochs = self._epochs()
+        for axes, (title, curves) in zip(
+            figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
+        ):
+            _draw(axes, title, epochs, {name: self.column(name) for name in curves})
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png")
+        files.write(path, picture.getvalue())
+
+    def _epochs(self) -> NDArray[np.float64]:
+        return self.column("epoch") if "epoch" in self.names else np.arange(1.0, len(self) + 1)
+
+
+def larger_is_better(name: str) -> bool:
+    """Return whether a metric is one to be maximised, judging by its name."""
+    return name.removeprefix("val_") in ("accuracy", "r2")
+
+
+def _panels(names: list[str]) -> dict[str, list[str]]:
+    """Return the curves of each panel: ``loss`` with ``val_loss``, and so on, the loss first."""
+    panels: dict[str, list[str]] = {}
+    for name in sorted(names, key=lambda name: name.removeprefix("val_") != "loss"):
+        if name not in _CLERICAL:
+            panels.setdefault(name.removeprefix("val_"), []).append(name)
+    return panels
+
+
+def _draw(
+    axes: Axes, title: str, epochs: NDArray[np.float64], curves: dict[str, NDArray[np.float64]]
+) -> None:
+    """Draw one panel: training and validation curve, and the best epoch of the latter."""
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
+
+    marker = "." if len(epochs) <= 30 else ""
+    for name, values in curves.items():
+        validation = name.startswith("val_")
+        axes.plot(
+            epochs, values, marker=marker, linewidth=1.8,
+            color=_VALIDATION if validation else _TRAIN,
+            linestyle="--" if validation else "-",
+            label="validation" if validation else "training",
+        )  # fmt: skip
+        if validation and np.isfinite(values).any():
+            _mark_best(axes, epochs, values, larger_is_better(name))
+    if _wide(np.concatenate(list(curves.values()))):
+        axes.set_yscale("log")
+    axes.xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
+    axes.set(xlabel="epoch", ylabel=title)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.3)
+    axes.legend()
+
+
+def _mark_best(
+    axes: Axes, epochs: NDArray[np.float64], values: NDArray[np.float64], larger: bool
+) -> None:
+    finite = np.where(np.isfinite(values), values, math.nan)
+    best = int(np.nanargmax(finite) if larger else np.nanargmin(finite))
+    axes.plot(
+        epochs[best], values[best], marker="o", markersize=9, fillstyle="none", linestyle="none",
+        color=_VALIDATION, label=f"best: {values[best]:.4g} at epoch {epochs[best]:.0f}",
+    )  # fmt: skip
+
+
+def _wide(values: NDArray[np.float64]) -> bool:
+    """Return whether values are positive and span more than ``_DECADES`` decades."""
+    finite: Any = values[np.isfinite(values)]
+    return bool(finite.size and finite.min() > 0 and finite.max() > 10**_DECADES * finite.min())
