@@ -155,9 +155,10 @@ def driver(load: Callable[[str], Any] = ctypes.CDLL) -> Driver:
     return Driver(version, gpus, "" if gpus else "the NVIDIA driver finds no GPU")
 
 
-def extra(version: tuple[int, int]) -> str:
-    """Return gpubp's extra that installs CuPy for a driver of that version."""
-    return "gpubp[cuda13]" if version >= (13, 0) else "gpubp[cuda12]"
+def missing_cuda(found: Driver) -> str:
+    """Return why CUDA can't be used and what will install it for a driver."""
+    extra = "cuda13" if found.version >= (13, 0) else "cuda12"
+    return f"{_NO_BACKEND}; a later one is installed by pip install --upgrade 'gpubp[{extra}]'"
 
 
 def _gpu(library: Any, index: int) -> Gpu:
@@ -193,9 +194,8 @@ def _no_cuda(device: str) -> DeviceError:
     found = driver()
     cupy = "CuPy is installed" if importlib.util.find_spec("cupy") else "CuPy is not installed"
     return DeviceError(
-        f"device {device!r} can't be had: {_NO_BACKEND}; a later one is installed by "
-        f"pip install --upgrade '{extra(found.version)}'. Here: {found}; {cupy}. "
-        "Until then use device 'cpu'"
+        f"device {device!r} can't be had: {missing_cuda(found)}. "
+        f"Here: {found}; {cupy}. Until then use device 'cpu'"
     )
 
 
@@ -223,12 +223,11 @@ def _blas() -> tuple[str, ...]:
     import threadpoolctl  # type: ignore[import-untyped]  # noqa: PLC0415
 
     found = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
-    return tuple(
-        dict.fromkeys(
-            f"{pool['internal_api']} {pool['version']} ({pool.get('architecture', 'generic')})"
-            for pool in found
-        )
-    )
+    names = {
+        f"{pool['internal_api']} {pool['version']} ({pool.get('architecture', 'generic')})"
+        for pool in found
+    }
+    return tuple(sorted(names))
 
 
 def _version(distribution: str) -> str | None:

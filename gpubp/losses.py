@@ -7,17 +7,18 @@ of l, with their sources, stand in :mod:`gpubp.kernels.spec`.
 
 from __future__ import annotations
 
-from abc import ABC
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from gpubp.errors import InputError
 from gpubp.plan.build import CORRECT, LOSS, SQUARED_ERRORS, Builder
 from gpubp.plan.ir import Buffer, Number
 from gpubp.registry import Registry
+from gpubp.settings import Settings, number
 
 
-class Loss(ABC):
+@dataclass(frozen=True)
+class Loss(Settings):
     """A loss on the network's outputs.
 
     ``link`` is the activation that turns an output into a prediction: softmax and sigmoid make
@@ -27,6 +28,7 @@ class Loss(ABC):
     kernel: ClassVar[str]
     link: ClassVar[str] = "identity"
     classifies: ClassVar[bool] = False
+    target_range: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
 
     def scalars(self) -> dict[str, Number]:
         """Return the kernel's scalars."""
@@ -98,12 +100,8 @@ class Huber(Loss):
         InputError: ``threshold`` is not positive.
     """
 
-    threshold: float = 1.0
+    threshold: float = number(1.0, above=0)
     kernel: ClassVar[str] = "huber"
-
-    def __post_init__(self) -> None:
-        if not self.threshold > 0:
-            raise InputError(f"the threshold of the Huber loss is positive, got {self.threshold!r}")
 
     def scalars(self) -> dict[str, Number]:
         """Return the threshold."""
@@ -119,12 +117,8 @@ class Quantile(Loss):
         InputError: ``q`` is not between 0 and 1.
     """
 
-    q: float = 0.5
+    q: float = number(0.5, above=0, below=1)
     kernel: ClassVar[str] = "quantile"
-
-    def __post_init__(self) -> None:
-        if not 0 < self.q < 1:
-            raise InputError(f"q of the quantile loss is between 0 and 1, got {self.q!r}")
 
     def scalars(self) -> dict[str, Number]:
         """Return q."""
@@ -138,6 +132,7 @@ class Poisson(Loss):
 
     kernel: ClassVar[str] = "poisson"
     link: ClassVar[str] = "exponential"
+    target_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
 
 
 @LOSSES.add("sigmoid_cross_entropy")
@@ -148,6 +143,7 @@ class SigmoidCrossEntropy(Loss):
     kernel: ClassVar[str] = "sigmoid_cross_entropy"
     link: ClassVar[str] = "sigmoid"
     classifies: ClassVar[bool] = True
+    target_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def lower_metric(self, build: Builder, z: Buffer, y: Buffer) -> None:
         """Emit the number of rows with every output on the right side."""
@@ -167,14 +163,11 @@ class SoftmaxCrossEntropy(Loss):
         InputError: ``smoothing`` is not in [0, 1).
     """
 
-    smoothing: float = 0.0
+    smoothing: float = number(0.0, least=0, below=1)
     kernel: ClassVar[str] = "softmax_cross_entropy"
     link: ClassVar[str] = "softmax"
     classifies: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.smoothing < 1:
-            raise InputError(f"label smoothing is at least 0 and below 1, got {self.smoothing!r}")
+    target_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
 
     def scalars(self) -> dict[str, Number]:
         """Return the smoothing."""

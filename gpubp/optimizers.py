@@ -7,39 +7,29 @@ of the parameters' length that it keeps from step to step, all 0 at the start.
 
 from __future__ import annotations
 
-from abc import ABC
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
-from gpubp.errors import InputError
 from gpubp.kernels.spec import kernel as contract
 from gpubp.plan.build import LR, STEP, Builder, ParameterLayout
 from gpubp.plan.ir import GRADS, PARAMS
 from gpubp.registry import Registry
+from gpubp.settings import Settings, number
 
 
-class Optimizer(ABC):
+@dataclass(frozen=True)
+class Optimizer(Settings):
     """An optimizer with learning rate ``lr`` (η), which the schedule multiplies.
 
     Raises:
         InputError: a setting is out of its range.
     """
 
-    lr: float
+    lr: float = number(0.01, above=0)
     kernel: ClassVar[str]
     state: ClassVar[tuple[str, ...]] = ()
     counts_steps: ClassVar[bool] = False  # its kernel takes the step number
     formula: ClassVar[str]
-
-    def __post_init__(self) -> None:
-        for field in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, field.name)
-            low, high, closed = _RANGES[field.name]
-            if not (low <= value if closed else low < value) or not value < high:
-                raise InputError(
-                    f"{field.name} of {self.kernel} must be {'at least' if closed else 'above'} "
-                    f"{low:g} and below {high:g}, got {value!r}"
-                )
 
     def lower(self, build: Builder, layout: ParameterLayout) -> None:
         """Emit the update of every parameter in one call."""
@@ -58,21 +48,11 @@ class Optimizer(ABC):
         wanted = {scalar.name for scalar in contract(kernel).scalars}
         scalars = {
             field.name: getattr(self, field.name)
-            for field in fields(self)  # type: ignore[arg-type]
+            for field in fields(self)
             if field.name in wanted
         }
         build.emit(kernel, grads, LR, *step, *state, params, formula=self.formula, **scalars)
 
-
-_RANGES = {  # lowest, highest, whether the lowest itself is allowed
-    "lr": (0.0, float("inf"), False),
-    "momentum": (0.0, 1.0, True),
-    "beta1": (0.0, 1.0, True),
-    "beta2": (0.0, 1.0, True),
-    "rho": (0.0, 1.0, True),
-    "eps": (0.0, float("inf"), False),
-    "weight_decay": (0.0, float("inf"), True),
-}
 
 OPTIMIZERS: Registry[Optimizer] = Registry("optimizer")
 
@@ -82,7 +62,6 @@ OPTIMIZERS: Registry[Optimizer] = Registry("optimizer")
 class SGD(Optimizer):
     """w -= η g (Robbins & Monro 1951)."""
 
-    lr: float = 0.01
     kernel: ClassVar[str] = "sgd"
     formula: ClassVar[str] = "w -= η g"
 
@@ -92,8 +71,7 @@ class SGD(Optimizer):
 class Momentum(Optimizer):
     """u = μ u - η g; w += u (Polyak 1964)."""
 
-    lr: float = 0.01
-    momentum: float = 0.9
+    momentum: float = number(0.9, least=0, below=1)
     kernel: ClassVar[str] = "momentum"
     state: ClassVar[tuple[str, ...]] = ("velocity",)
     formula: ClassVar[str] = "u = μ u - η g; w += u"
@@ -104,8 +82,7 @@ class Momentum(Optimizer):
 class Nesterov(Optimizer):
     """u = μ u - η g; w += μ u - η g (Nesterov 1983, in the form of Sutskever et al. 2013)."""
 
-    lr: float = 0.01
-    momentum: float = 0.9
+    momentum: float = number(0.9, least=0, below=1)
     kernel: ClassVar[str] = "nesterov"
     state: ClassVar[tuple[str, ...]] = ("velocity",)
     formula: ClassVar[str] = "u = μ u - η g; w += μ u - η g"
@@ -116,10 +93,10 @@ class Nesterov(Optimizer):
 class Adam(Optimizer):
     """m, v: running means of g and g²; w -= η m̂ / (√v̂ + ε) (Kingma & Ba 2015, algorithm 1)."""
 
-    lr: float = 1e-3
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
+    lr: float = number(1e-3, above=0)
+    beta1: float = number(0.9, least=0, below=1)
+    beta2: float = number(0.999, least=0, below=1)
+    eps: float = number(1e-8, above=0)
     kernel: ClassVar[str] = "adam"
     state: ClassVar[tuple[str, ...]] = ("m", "v")
     counts_steps: ClassVar[bool] = True
@@ -131,7 +108,7 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """w -= η λ w on weights that decay, then Adam (Loshchilov & Hutter 2019)."""
 
-    weight_decay: float = 0.01
+    weight_decay: float = number(0.01, least=0)
     kernel: ClassVar[str] = "adamw"
 
     def lower(self, build: Builder, layout: ParameterLayout) -> None:
@@ -145,9 +122,9 @@ class AdamW(Adam):
 class RMSProp(Optimizer):
     """v = ρ v + (1-ρ) g²; w -= η g / (√v + ε) (Tieleman & Hinton 2012)."""
 
-    lr: float = 1e-3
-    rho: float = 0.9
-    eps: float = 1e-8
+    lr: float = number(1e-3, above=0)
+    rho: float = number(0.9, least=0, below=1)
+    eps: float = number(1e-8, above=0)
     kernel: ClassVar[str] = "rmsprop"
     state: ClassVar[tuple[str, ...]] = ("v",)
     formula: ClassVar[str] = "v = ρ v + (1-ρ) g²; w -= η g / (√v + ε)"
@@ -158,8 +135,7 @@ class RMSProp(Optimizer):
 class AdaGrad(Optimizer):
     """v += g²; w -= η g / (√v + ε) (Duchi, Hazan & Singer 2011)."""
 
-    lr: float = 0.01
-    eps: float = 1e-10
+    eps: float = number(1e-10, above=0)
     kernel: ClassVar[str] = "adagrad"
     state: ClassVar[tuple[str, ...]] = ("v",)
     formula: ClassVar[str] = "v += g²; w -= η g / (√v + ε)"

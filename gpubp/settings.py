@@ -56,8 +56,14 @@ class Rule:
             and self.least <= value <= self.most
         )
 
-    def plain(self, value: Any) -> float | int | None:
-        """Return an admitted value as a Python number."""
+    def check(self, what: str, value: Any) -> Any:
+        """Return ``value`` as a plain Python number (or None).
+
+        Raises:
+            InputError: it breaks the rule; the message says of ``what``.
+        """
+        if not self.admits(value):
+            raise InputError(f"{what} must be {self}, got {value!r}")
         return None if value is None else int(value) if self.whole else float(value)
 
 
@@ -92,9 +98,5 @@ class Settings:
             if table is not None:
                 value = table.get(value)
             elif rule is not None:
-                if not rule.admits(value):
-                    raise InputError(
-                        f"{type(self).__name__}: {declared.name} must be {rule}, got {value!r}"
-                    )
-                value = rule.plain(value)
+                value = rule.check(f"{type(self).__name__}: {declared.name}", value)
             object.__setattr__(self, declared.name, value)

@@ -8,7 +8,7 @@ from gpubp.errors import unknown_name
 NAMES = ("numba", "numpy")
 
 
-def create(name: str, threads: int | None = None) -> Backend:
+def create(name: str, threads: int = 1) -> Backend:
     """Return a new backend by name, using at most ``threads`` threads where it has a choice.
 
     Raises:

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from gpubp.errors import PlanError
 from gpubp.plan.build import Rows
 from gpubp.plan.ir import Buffer, Plan
 
@@ -36,14 +37,48 @@ class Executable(ABC):
     def __init__(self, plans: Sequence[Plan]) -> None:
         self.plans = tuple(plans)
         self.plan = plans[0]
+        self.data: dict[str, Array] = {}
+
+    def is_bound_to(self, data: Vectors) -> bool:
+        """Return whether the last :meth:`bind` was to these very arrays."""
+        return self.data.keys() == data.keys() and all(self.data[n] is data[n] for n in data)
+
+    def _take_data(self, data: Vectors) -> None:
+        """Keep the arrays that a subclass binds.
+
+        Raises:
+            PlanError: an array that the plan needs is not among them.
+        """
+        missing = self.plan.data().keys() - data.keys()
+        if missing:
+            raise PlanError(f"the plan needs data {sorted(missing)} to be bound")
+        self.data = dict(data)
 
     @abstractmethod
     def bind(self, vectors: Vectors, data: Vectors) -> None:
-        """Connect the plans to the vectors that outlive a step and to the user's arrays."""
+        """Connect the plans to the vectors that outlive a step and to the user's arrays.
+
+        The arrays must stay where they are and may change their values between runs.
+
+        Raises:
+            PlanError: an array that the plan needs is not among them.
+        """
 
     @abstractmethod
     def run(self, steps: int) -> Outcome:
         """Run ``steps`` steps; on KeyboardInterrupt finish the step under way and raise it again."""
+
+    @abstractmethod
+    def total(self, buffer: Buffer) -> float:
+        """Return a sum or count of the runs so far, over all shares."""
+
+    @abstractmethod
+    def fold(self) -> None:
+        """Add what other shares hold of sums and counts to the bound vectors.
+
+        Not done after every run, because the order of additions must not depend on how a caller
+        cut its steps into runs.
+        """
 
     @abstractmethod
     def execute(self, index: int) -> None:

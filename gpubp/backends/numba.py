@@ -8,7 +8,6 @@ gradients of all threads are added slice by slice, and after it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubp.backends.base import Array, Backend, Executable, Interruptible, Outcome, Vectors
-from gpubp.errors import InputError, PlanError
+from gpubp.errors import InputError
 from gpubp.kernels.contract import Shape
 from gpubp.kernels.numba import blas, compiled, eager, entry, runner
 from gpubp.plan.build import Rows
@@ -35,27 +34,26 @@ Vector = NDArray[Any]
 MINIMUM_FLOPS = 1_000_000
 MINIMUM_ROWS = 8
 _OWN = (GRADS, COUNTERS, SUMS, COUNTS)  # what each thread has a copy of
-_FOLDED = (SUMS, COUNTS)  # of these, what is added up after a run
 
 
 class NumbaBackend(Backend):
     """Runs plans in compiled code.
 
     Args:
-        threads: how many threads may share a minibatch; None takes one a processor. Results depend
-            on it in the last bits, so it is kept in checkpoints.
+        threads: how many threads may share a minibatch. Results depend on it in the last bits, so
+            it is kept in checkpoints.
 
     Raises:
-        InputError: ``threads`` is not a positive number.
+        InputError: ``threads`` is not a whole number above 0.
     """
 
     name = "numba"
     xp = np
 
-    def __init__(self, threads: int | None = None) -> None:
-        if threads is not None and (isinstance(threads, bool) or threads < 1):
-            raise InputError(f"threads must be at least 1, got {threads!r}")
-        self.threads = threads or len(os.sched_getaffinity(0))
+    def __init__(self, threads: int) -> None:
+        if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+            raise InputError(f"threads must be a whole number at least 1, got {threads!r}")
+        self.threads = threads
         self.pool = Interruptible(self.threads)
 
     def zeros(self, length: int, dtype: str) -> Array:
@@ -121,7 +119,6 @@ class NumbaExecutable(Executable):
         self._partials = _aligned(len(plans), "float64")
         self._flags = np.zeros(32, np.int64)  # stop, halt, and the barrier's two words
         self._losses = np.zeros(len(plans), np.int64)
-        self._data: dict[str, Vector] = {}
         self._run = compiled.c_function(runner.address("run"))
 
     @staticmethod
@@ -134,10 +131,7 @@ class NumbaExecutable(Executable):
 
     def bind(self, vectors: Vectors, data: Vectors) -> None:
         """Write every thread's program with the addresses of these arrays."""
-        missing = self.plan.data().keys() - data.keys()
-        if missing:
-            raise PlanError(f"the plan needs data {sorted(missing)} to be bound")
-        self._data = dict(data)
+        self._take_data(data)
         for number, thread in enumerate(self._threads):
             own = {
                 name: _aligned(vectors[name].size, vectors[name].dtype.name)
@@ -157,19 +151,24 @@ class NumbaExecutable(Executable):
         for thread in self._threads[1:]:
             thread.vectors[COUNTERS][:] = main.vectors[COUNTERS]
         jobs = [partial(self._run, thread.words.ctypes.data) for thread in self._threads]
-        try:
-            with blas.one_thread():
-                self.backend.pool.run(jobs, self._request_stop)
-        finally:
-            for thread in self._threads[1:]:
-                for name in _FOLDED:
-                    main.vectors[name][:] += thread.vectors[name]
-                    thread.vectors[name][:] = 0
+        with blas.one_thread():
+            self.backend.pool.run(jobs, self._request_stop)
         reasons = {
             runner.FINISHED: "finished", runner.HALTED: "stopped", runner.NOT_FINITE: "not finite"
         }  # fmt: skip
         status, done = (int(main.words[word]) for word in (runner.STATUS, runner.DONE))
         return Outcome(done, reasons[status])  # type: ignore[arg-type]
+
+    def total(self, buffer: Buffer) -> float:
+        """Return a sum or count over all threads."""
+        return float(sum(self._view(thread, buffer)[0] for thread in self._threads))
+
+    def fold(self) -> None:
+        """Add the other threads' sums and counts to the first's, which are the bound vectors."""
+        for thread in self._threads[1:]:
+            for name in (SUMS, COUNTS):
+                self._threads[0].vectors[name][:] += thread.vectors[name]
+                thread.vectors[name][:] = 0
 
     def execute(self, index: int) -> None:
         """Run one call of the first plan."""
@@ -187,7 +186,7 @@ class NumbaExecutable(Executable):
 
     def _view(self, thread: _Thread, buffer: Buffer) -> Vector:
         if buffer.region == DATA:
-            return self._data[buffer.name]
+            return self.data[buffer.name]
         if buffer.region == TRANSIENT:
             flat, start = thread.transient[buffer.dtype], thread.layout.offsets[buffer]
         else:
@@ -246,7 +245,7 @@ class NumbaExecutable(Executable):
         rows = []
         if count > 1:
             grads = self._threads[0].vectors[GRADS]
-            part = _slice(number, count, grads.size)
+            part = self._slice(number)
             for other in self._threads[1:]:
                 views = [other.vectors[GRADS][part], grads[part]]
                 rows.append(self._row(thread, Call("add", (None, None)), views))
@@ -266,15 +265,25 @@ class NumbaExecutable(Executable):
         """Return what of a buffer of the update is this thread's to work on."""
         if buffer is None:
             return None
-        count = len(self._threads)
         if buffer.region == PARTIALS:
-            mine = buffer in tuple(call.writes())
-            return self._partials[number : number + 1] if mine else self._partials
+            own = buffer in tuple(call.writes())
+            return self._partials[number : number + 1] if own else self._partials
         if buffer.region in (DATA, TRANSIENT, COUNTERS, SUMS, COUNTS):
             return self._view(thread, buffer)
-        # Parameters, gradients and optimizer state: one vector for all, of which a slice.
-        whole = self._view(self._threads[0], buffer)
-        return whole[_slice(number, count, whole.size)]
+        # Parameters, gradients and optimizer state: of what the call covers of the one vector for
+        # all, that which lies in this thread's slice of the vector.
+        mine = self._slice(number)
+        start, stop = max(mine.start, buffer.offset), min(mine.stop, buffer.offset + buffer.size)
+        return self._threads[0].vectors[buffer.region][start : max(start, stop)]
+
+    def _slice(self, number: int) -> slice:
+        """Return a thread's part of the flat parameter vector, cut where cache lines end."""
+        count, length = len(self._threads), self._threads[0].vectors[GRADS].size
+        lines = -(-length // ALIGNMENT)
+        start, stop = (
+            min(length, lines * part // count * ALIGNMENT) for part in (number, number + 1)
+        )
+        return slice(start, stop)
 
     def _barrier(self) -> tuple[int, Vector]:
         place = self._flags.ctypes.data + 64
@@ -286,13 +295,6 @@ class NumbaExecutable(Executable):
         words = np.zeros(16, np.int64)
         words[:2] = self._flags.ctypes.data, self._flags.ctypes.data + 8
         return runner.address("poll"), words
-
-
-def _slice(number: int, count: int, length: int) -> slice:
-    """Return one of ``count`` even parts of a vector, cut where cache lines end."""
-    lines = -(-length // ALIGNMENT)
-    start, stop = (min(length, lines * part // count * ALIGNMENT) for part in (number, number + 1))
-    return slice(start, stop)
 
 
 def _aligned(length: int, dtype: str) -> Vector:

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from gpubp.backends.base import Array, Backend, Executable, Interruptible, Outcome, Vectors
-from gpubp.errors import PlanError
 from gpubp.kernels import reference
 from gpubp.plan.ir import DATA, PARTIALS, TRANSIENT, Buffer, Call, Plan
 from gpubp.plan.memory import place
@@ -74,17 +73,13 @@ class NumpyExecutable(Executable):
         }
         self._partials = backend.zeros(1, "float64")
         self._vectors: dict[str, Array] = {}
-        self._data: dict[str, Array] = {}
         self._bound: list[Callable[[], None]] = []
         self._stop = False
 
     def bind(self, vectors: Vectors, data: Vectors) -> None:
         """Make every operand a view, once."""
-        missing = self.plan.data().keys() - data.keys()
-        if missing:
-            raise PlanError(f"the plan needs data {sorted(missing)} to be bound")
+        self._take_data(data)
         self._vectors = {**vectors, PARTIALS: self._partials}
-        self._data = dict(data)
         self._bound = [self._function(call) for call in self.plan.calls]
 
     def run(self, steps: int) -> Outcome:
@@ -94,6 +89,13 @@ class NumpyExecutable(Executable):
         self.backend.threads.run([lambda: outcome.append(self._loop(steps))], self._request_stop)
         return outcome[0]
 
+    def total(self, buffer: Buffer) -> float:
+        """Return a sum or count."""
+        return float(self.operand(buffer)[0])
+
+    def fold(self) -> None:
+        """Do nothing: there is one share."""
+
     def execute(self, index: int) -> None:
         """Run one call."""
         with self._quiet():
@@ -102,7 +104,7 @@ class NumpyExecutable(Executable):
     def operand(self, buffer: Buffer) -> Array:
         """Return a buffer as a view."""
         if buffer.region == DATA:
-            return self._data[buffer.name]
+            return self.data[buffer.name]
         if buffer.region == TRANSIENT:
             flat, start = self._transient[buffer.dtype], self.layout.offsets[buffer]
         else:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from typing import ClassVar
 
-from gpubp.errors import InputError
 from gpubp.initializers import INITIALIZERS, for_activation
 from gpubp.layers.base import LAYERS, Layer, activation_backward, check_activation
 from gpubp.plan.build import Builder, Parameter
 from gpubp.plan.ir import Buffer
+from gpubp.settings import Settings, whole
 from gpubp.streams import INITIAL_WEIGHTS
 
 
 @LAYERS.add("dense")
 @dataclass(frozen=True)
-class Dense(Layer):
+class Dense(Settings, Layer):
     """a = f(x W + b), W of shape (I, O) and b of shape (O,).
 
     Args:
@@ -30,7 +30,7 @@ class Dense(Layer):
         InputError: ``units`` is not a positive integer, or a name is unknown.
     """
 
-    units: int
+    units: int = whole(MISSING, least=1)
     activation: str = "identity"
     initializer: str = "auto"
     bias: bool = True
@@ -39,8 +39,7 @@ class Dense(Layer):
     trained: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if isinstance(self.units, bool) or not isinstance(self.units, int) or self.units < 1:
-            raise InputError(f"units of a dense layer is a positive integer, got {self.units!r}")
+        super().__post_init__()
         check_activation(self.activation)
         if self.initializer != "auto":
             INITIALIZERS.get(self.initializer)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 
-from gpubp.errors import InputError
 from gpubp.layers.base import LAYERS, Layer
 from gpubp.plan.build import SEED, STEP, Builder
 from gpubp.plan.ir import Buffer
+from gpubp.settings import Settings, number
 from gpubp.streams import DROPOUT
 
 
 @LAYERS.add("dropout")
 @dataclass(frozen=True)
-class Dropout(Layer):
+class Dropout(Settings, Layer):
     """In training a_i = x_i m_i / (1 - rate), m_i = 0 with probability ``rate``; else a = x.
 
     The mask depends on seed, step, position and element only: it is the same on every backend, and
@@ -23,11 +23,7 @@ class Dropout(Layer):
         InputError: ``rate`` is not in [0, 1).
     """
 
-    rate: float
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.rate < 1:
-            raise InputError(f"a dropout rate is at least 0 and below 1, got {self.rate!r}")
+    rate: float = number(MISSING, least=0, below=1)
 
     def forward(self, build: Builder, position: int, x: Buffer) -> Buffer:
         """A = x ⊙ m / (1 - rate)."""

@@ -16,6 +16,7 @@ from gpubp.plan.ir import (
     ANY, COUNTERS, COUNTS, DATA, GRADS, PARAMS, PARTIALS, SUMS, TRANSIENT,
     Buffer, Call, Number, Plan,
 )  # fmt: skip
+from gpubp.settings import Settings, number
 
 
 @dataclass(frozen=True)
@@ -120,13 +121,17 @@ class OptimizerLike(Protocol):
 
 
 @dataclass(frozen=True)
-class Regularization:
-    """What is added to and done with the gradient before the optimizer sees it."""
+class Regularization(Settings):
+    """What is added to and done with the gradient before the optimizer sees it.
 
-    l1: float = 0.0
-    l2: float = 0.0
-    clip_value: float | None = None
-    clip_norm: float | None = None
+    Raises:
+        InputError: a setting is out of its range.
+    """
+
+    l1: float = number(0.0, least=0)
+    l2: float = number(0.0, least=0)
+    clip_value: float | None = number(None, above=0)
+    clip_norm: float | None = number(None, above=0)
 
 
 class Builder:
@@ -215,9 +220,14 @@ def training_plan(
     return build.plan("training step")
 
 
-def evaluation_plan(layers: Sequence[LayerLike], loss: LossLike, build: Builder) -> Plan:
-    """Return one step of evaluation: the loss summed over rows, and the loss's metric."""
-    x, y, weights = _minibatch(build, shuffled=False)
+def evaluation_plan(
+    layers: Sequence[LayerLike], loss: LossLike, build: Builder, *, indexed: bool
+) -> Plan:
+    """Return one step of evaluation: the loss summed over rows, and the loss's metric.
+
+    With ``indexed`` the rows are those that the array "permutation" names.
+    """
+    x, y, weights = _minibatch(build, shuffled=indexed)
     z = _forward(layers, build, x)[-1]
     loss.lower_metric(build, z, y)
     loss.lower(build, z, y, weights, 1.0)
@@ -274,7 +284,7 @@ def _fetch(build: Builder, source: Buffer, target: Buffer, shuffled: bool, name:
     if shuffled:
         permutation = _data("permutation", (ANY,), "int64")
         kernel = "gather_labels" if labels else "gather"
-        formula = f"{target.name} = shuffled {name}, next {build.rows.size} rows"
+        formula = f"{target.name} = {name}[permutation], next {build.rows.size} rows"
         build.emit(kernel, source, permutation, ROW, target, first=first, formula=formula)
     else:
         kernel = "take_labels" if labels else "take_rows"

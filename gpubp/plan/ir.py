@@ -63,7 +63,8 @@ class Call:
 
     def reads(self) -> Iterator[Buffer]:
         """Yield the buffers whose old value counts."""
-        accumulate = dict(self.scalars).get("accumulate", True)  # a product may overwrite its c
+        # A product has c as "update", and looks at its old value only when told to accumulate.
+        accumulate = self.contract.bind_scalars(dict(self.scalars)).get("accumulate", True)
         for declared, buffer in zip(self.contract.operands, self.operands, strict=True):
             if buffer is not None and (
                 declared.mode in ("read", "accumulate")

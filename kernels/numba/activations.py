@@ -14,7 +14,7 @@ from typing import Any
 from numba import njit
 
 from gpubp.kernels.numba.compiled import FLAGS
-from gpubp.kernels.numba.elementary import exp, normal_cdf, normal_density
+from gpubp.kernels.numba.elementary import exp, minus, normal_cdf, normal_density
 from gpubp.kernels.numba.elementary import sigmoid as _logistic
 from gpubp.kernels.numba.elementary import softplus as _log1p_exp
 from gpubp.kernels.numba.elementary import tanh as _hyperbolic
@@ -262,7 +262,7 @@ def log_softmax(z: Any, a: Any) -> None:
             total += exp(z[i, k] - top)
         shift = like(math.log(total), top)
         for k in range(z.shape[1]):
-            a[i, k] = (z[i, k] - top) - shift
+            a[i, k] = minus(z[i, k], top) - shift
 
 
 @njit(**FLAGS)

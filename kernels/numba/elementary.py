@@ -89,6 +89,12 @@ def _tanh(x: Any) -> Any:
     return lambda x: np.tanh(x)
 
 
+@njit(fastmath=EXACT, error_model="numpy")
+def minus(x: Any, y: Any) -> Any:
+    """x - y as it is written: elsewhere (z - top) - s may become z - (top + s), which loses digits."""
+    return x - y
+
+
 @register_jitable
 def sigmoid(z: Any) -> Any:
     """1 / (1 + exp(-z)); exp overflows to infinity where the quotient is 0."""

@@ -14,7 +14,7 @@ from typing import Any
 from numba import njit
 
 from gpubp.kernels.numba.compiled import FLAGS
-from gpubp.kernels.numba.elementary import exp
+from gpubp.kernels.numba.elementary import exp, minus
 from gpubp.kernels.numba.elementary import sigmoid as _logistic
 from gpubp.kernels.numba.elementary import softplus as _log1p_exp
 from gpubp.kernels.numba.intrinsics import like
@@ -105,17 +105,16 @@ sigmoid_cross_entropy = _elementwise(_sigmoid_cross_entropy)
 
 
 @_scalar
-def _exponentials(z: Any, e: Any) -> Any:
-    """Write e = exp(z - max z) for one row; return max z, the sum of e and the sum of z."""
-    top = z.max()
+def _exponentials(z: Any, top: Any, e: Any) -> Any:
+    """Write e = exp(z - top) for one row; return the sum of e and the sum of z - top."""
     total, plain = like(0.0, top), like(0.0, top)
     for k in range(z.size):
-        zk = z[k]
-        ek = exp(zk - top)
+        shifted = minus(z[k], top)
+        ek = exp(shifted)
         e[k] = ek
         total += ek
-        plain += zk
-    return top, total, plain
+        plain += shifted
+    return total, plain
 
 
 @njit(**FLAGS)
@@ -131,9 +130,10 @@ def softmax_cross_entropy(
             continue
         weight = scale if weights is None else scale * weights[i]
         label = labels[i]
-        chosen = z[i, label]
-        top, total, plain = _exponentials(z[i], dz[i])
-        value = top + math.log(total) - (1 - smoothing) * chosen
+        top = z[i].max()
+        chosen = minus(z[i, label], top)
+        total, plain = _exponentials(z[i], top, dz[i])
+        value = math.log(total) - (1 - smoothing) * chosen
         if smoothing != 0:
             value -= smoothing / classes * plain
         sum_loss += weight * value
@@ -157,12 +157,15 @@ def softmax_cross_entropy_dense(
             dz[i, :] = 0
             continue
         weight = scale if weights is None else scale * weights[i]
+        top = z[i].max()
         mass, agreement = 0.0, 0.0
         for k in range(classes):
-            mass += t[i, k]
-            agreement += t[i, k] * z[i, k]
-        top, total, plain = _exponentials(z[i], dz[i])
-        value = mass * (top + math.log(total)) - (1 - smoothing) * agreement
+            tk = t[i, k]
+            mass += tk
+            if tk != 0:  # else an impossible class, of logit -inf, would give 0 · inf
+                agreement += tk * minus(z[i, k], top)
+        total, plain = _exponentials(z[i], top, dz[i])
+        value = mass * math.log(total) - (1 - smoothing) * agreement
         if smoothing != 0:
             value -= smoothing * mass / classes * plain
         sum_loss += weight * value

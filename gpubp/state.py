@@ -1,0 +1,151 @@
+"""What of a trainer is kept in a model file, and the trainer that a model file describes.
+
+Parameters are stored by name, the optimizer's vectors whole. Names in a file are looked up in the
+library's closed tables and nowhere else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubp.callbacks import Run
+from gpubp.errors import CheckpointError, InputError
+from gpubp.history import History
+from gpubp.losses import LOSSES
+from gpubp.network import Sequential
+from gpubp.optimizers import OPTIMIZERS
+from gpubp.plan.ir import PARAMS
+from gpubp.schedules import SCHEDULES
+
+if TYPE_CHECKING:
+    from gpubp.trainer import Trainer
+
+Tensors = dict[str, NDArray[Any]]
+
+_STATE = "optimizer."  # prefixes of the tensors that are not parameters
+_CALLBACK = "callback."
+
+
+def collect(trainer: Trainer) -> tuple[Tensors, dict[str, Any]]:
+    """Return tensors and document of a trainer.
+
+    Raises:
+        InputError: it has no weights yet.
+    """
+    engine = trainer._trained()
+    tensors: Tensors = engine.named(PARAMS)
+    tensors |= {_STATE + name: engine.read(name) for name in trainer.optimizer.state}
+    callbacks = {callback.key: callback.state() for callback in trainer._callbacks}
+    values: dict[str, dict[str, Any]] = {}
+    for key, entries in (callbacks or trainer._callback_states).items():
+        values[key] = {}
+        for name, value in entries.items():
+            if isinstance(value, np.ndarray):
+                tensors[f"{_CALLBACK}{key}.{name}"] = value
+            else:
+                values[key][name] = value
+    return tensors, {
+        "network": trainer.network.config(),
+        "features": engine.features,
+        "one_target": trainer._one_target,
+        "loss": LOSSES.config(trainer.loss),
+        "optimizer": OPTIMIZERS.config(trainer.optimizer),
+        "schedule": SCHEDULES.config(trainer.schedule),
+        "precision": trainer.precision,
+        "seed": trainer.seed,
+        "regularization": dataclasses.asdict(trainer.regularization),
+        "backend": trainer.backend_name,
+        "threads": trainer.threads,
+        "epoch": trainer.epoch,
+        "progress": engine.progress(),
+        "run": None if trainer._run is None else dataclasses.asdict(trainer._run),
+        "first_step": trainer._first_step,
+        "schedule_state": trainer._active_schedule.state(),
+        "callbacks": values,
+        "history": list(trainer.history.records),
+        "extra": trainer.extra,
+    }
+
+
+def rebuild(
+    kind: type[Trainer],
+    path: str,
+    tensors: Tensors,
+    document: Mapping[str, Any],
+    device: str,
+    backend: str | None,
+    threads: int | None,
+) -> Trainer:
+    """Return the trainer that tensors and document describe.
+
+    Raises:
+        CheckpointError: they do not describe one, or do not fit together.
+        DeviceError: the device or backend can't be had.
+    """
+    try:
+        trainer = _configured(kind, document, device, backend, threads)
+        _restore(trainer, tensors, document)
+    except (InputError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path} does not describe a network that this version of gpubp knows "
+            f"({type(error).__name__}: {error}); train it again, or load it with the version that "
+            "wrote it"
+        ) from error
+    return trainer
+
+
+def _configured(
+    kind: type[Trainer],
+    document: Mapping[str, Any],
+    device: str,
+    backend: str | None,
+    threads: int | None,
+) -> Trainer:
+    """Return a new trainer with the settings of a document."""
+    regularization = document["regularization"]
+    return kind(
+        Sequential.from_config(document["network"]),
+        LOSSES.from_config(document["loss"]),
+        OPTIMIZERS.from_config(document["optimizer"]),
+        SCHEDULES.from_config(document["schedule"]),
+        device=device,
+        backend=backend or document["backend"],
+        precision=document["precision"],
+        seed=document["seed"],
+        threads=threads or document["threads"],
+        **{name: regularization[name] for name in ("l1", "l2", "clip_norm", "clip_value")},
+    )
+
+
+def _restore(trainer: Trainer, tensors: Tensors, document: Mapping[str, Any]) -> None:
+    """Fill a new trainer with the numbers of a model file."""
+    trainer.initialize(document["features"])
+    engine = trainer._trained()
+    names = {parameter.name for parameter in engine.layout.parameters}
+    states = {_STATE + name: name for name in trainer.optimizer.state}
+    extra = {name for name in tensors if name.startswith(_CALLBACK)}
+    if tensors.keys() - extra != names | states.keys():
+        wrong = sorted((tensors.keys() - extra) ^ (names | states.keys()))
+        raise InputError(f"tensors {', '.join(wrong)} are missing or too many")
+    engine.write_named(PARAMS, {name: tensors[name] for name in names})
+    for tensor, name in states.items():
+        if tensors[tensor].shape != (engine.layout.size,):
+            raise InputError(f"{tensor} has shape {tensors[tensor].shape}")
+        engine.write(name, tensors[tensor])
+    engine.restore_progress(document["progress"])
+    trainer.epoch = int(document["epoch"])
+    trainer.history = History.from_records(document["history"])
+    trainer.extra = dict(document["extra"])
+    trainer._one_target = bool(document["one_target"])
+    trainer._run = None if document["run"] is None else Run(**document["run"])
+    trainer._first_step = int(document["first_step"])
+    trainer._active_schedule.restore(document["schedule_state"])
+    trainer._callback_states = {key: dict(values) for key, values in document["callbacks"].items()}
+    for name in extra:
+        key, _, entry = name.removeprefix(_CALLBACK).partition(".")
+        trainer._callback_states.setdefault(key, {})[entry] = tensors[name]

@@ -1,0 +1,530 @@
+"""The trainer: data, epochs, callbacks and files around the engine that does the arithmetic."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace
+from numpy.typing import NDArray
+
+from gpubp import backends, checkpoint, devices, state
+from gpubp.callbacks import Callback, Checkpoint, Progress, Run, as_callback
+from gpubp.data import check
+from gpubp.engine import Data, Engine
+from gpubp.errors import InputError, NonFiniteError, unknown_name
+from gpubp.history import History
+from gpubp.losses import LOSSES, Loss, SigmoidCrossEntropy, SoftmaxCrossEntropy
+from gpubp.network import Sequential
+from gpubp.optimizers import OPTIMIZERS, Optimizer
+from gpubp.plan.build import Inputs, Regularization
+from gpubp.plan.ir import GRADS, PARAMS, Plan
+from gpubp.schedules import SCHEDULES, Schedule, Span
+from gpubp.streams import VALIDATION_SPLIT
+
+PRECISIONS = {"fp32": "float32", "fp64": "float64"}
+
+
+class Trainer:
+    """Trains a network by minibatch backpropagation.
+
+    The objective is the mean loss over a minibatch, plus l1 Σ|w| + l2/2 Σw² over the weights (not
+    the biases). The learning rate of step t is ``optimizer.lr`` times the schedule's factor(t).
+
+    Args:
+        network: the layers.
+        loss: a name of ``gpubp.losses.LOSSES`` or a loss.
+        optimizer: a name of ``gpubp.optimizers.OPTIMIZERS`` or an optimizer.
+        schedule: a name of ``gpubp.schedules.SCHEDULES`` or a schedule.
+        device: "auto", "cpu", "cuda" or "cuda:1"; "auto" also follows $GPUBP_DEVICE.
+        backend: "numba" or "numpy"; None takes the fastest that the device has.
+        precision: "fp32" or "fp64".
+        seed: of initial weights, shuffles and dropout masks: the same on every backend.
+        l1, l2: penalties on the weights.
+        clip_norm: the largest norm of the whole gradient; None does not clip.
+        clip_value: the largest size of a gradient's element; None does not clip.
+        threads: how many threads may share a minibatch on the CPU; None takes one a core. Results
+            depend on it in their last bits.
+
+    Raises:
+        InputError: a name is unknown or a setting out of its range.
+        DeviceError: the device or backend can't be had.
+    """
+
+    def __init__(
+        self,
+        network: Sequential,
+        loss: str | Loss = "softmax_cross_entropy",
+        optimizer: str | Optimizer = "adam",
+        schedule: str | Schedule = "constant",
+        *,
+        device: str = "auto",
+        backend: str | None = None,
+        precision: str = "fp32",
+        seed: int = 0,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        threads: int | None = None,
+    ) -> None:
+        if not isinstance(network, Sequential):
+            raise InputError(f"network is a {type(network).__name__}, needs a gpubp.Sequential")
+        if precision not in PRECISIONS:
+            raise unknown_name("precision", precision, PRECISIONS)
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+            raise InputError(f"seed must be a whole number from 0 to 2**63 - 1, got {seed!r}")
+        self.network = network
+        self.loss = LOSSES.get(loss)
+        self.optimizer = OPTIMIZERS.get(optimizer)
+        self.schedule = SCHEDULES.get(schedule)
+        self.precision = precision
+        self.seed = seed
+        self.regularization = Regularization(l1, l2, clip_value, clip_norm)
+        choice = devices.resolve(device, backend)
+        self.device, self.backend_name, self.device_reason = (
+            choice.device, choice.backend, choice.reason,
+        )  # fmt: skip
+        self.threads = devices.cores() if threads is None else threads
+        self._backend = backends.create(choice.backend, self.threads)
+        self._engine: Engine | None = None
+        self._one_target = False  # targets came as a vector, so predictions go out as one
+        self.epoch = 0
+        self.history = History()
+        self.extra: dict[str, Any] = {}
+        self.saved_to: str | None = None
+        # The run that is under way, or was interrupted and may be resumed.
+        self._run: Run | None = None
+        self._first_step = 0
+        self._active_schedule = self.schedule.start()
+        self._callbacks: list[Callback] = []
+        self._callback_states: dict[str, dict[str, Any]] = {}
+
+    def __repr__(self) -> str:
+        return (
+            f"Trainer({self.network!r}, loss={self.loss!r}, optimizer={self.optimizer!r}, "
+            f"device={self.device!r}, backend={self.backend_name!r})"
+        )
+
+    @property
+    def step(self) -> int:
+        """The number of updates so far."""
+        return 0 if self._engine is None else self._engine.step
+
+    @property
+    def features(self) -> int | None:
+        """The number of input features; None until there were data."""
+        return None if self._engine is None else self._engine.features
+
+    def initialize(self, features: int) -> None:
+        """Draw the initial weights for a number of input features; :meth:`fit` does it if need be.
+
+        Raises:
+            InputError: the network already has weights for another number of features.
+        """
+        if self._engine is None:
+            self._engine = Engine(
+                self._backend, self.network, self.loss, self.optimizer, self.regularization,
+                features=features, dtype=PRECISIONS[self.precision], seed=self.seed,
+            )  # fmt: skip
+        elif self._engine.features != features:
+            raise InputError(
+                f"the data have {features} features, the network was trained on {self._engine.features}"
+            )
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        epochs: int = 1,
+        batch_size: int = 32,
+        *,
+        sample_weight: Any = None,
+        validation_data: tuple[Any, Any] | None = None,
+        validation_fraction: float = 0.0,
+        shuffle: bool = True,
+        callbacks: Sequence[Callback | Callable[..., Any]] = (),
+        resume: bool = False,
+    ) -> History:
+        """Train for some epochs.
+
+        Args:
+            X: (N, I) of any real dtype; C-contiguous is used in place, an ``np.memmap`` too.
+                Values are converted to the working precision a minibatch at a time.
+            y: (N,) class ids for softmax cross-entropy, or (N, K) distributions; (N,) or (N, K)
+                values for the other losses.
+            epochs: passes over the data; with ``resume`` the total of the run.
+            batch_size: rows of a minibatch; what is left over at an epoch's end is a smaller one.
+            sample_weight: (N,) factors of the rows' losses; they are not normalised.
+            validation_data: (X, y) to be evaluated after each epoch.
+            validation_fraction: the part of the rows to be held out for that instead, from 0 to 1,
+                drawn by the seed.
+            shuffle: whether each epoch has an order of its own, drawn by the seed.
+            callbacks: :class:`gpubp.callbacks.Callback` objects, or functions ``f(trainer, record)``
+                called after each epoch that end the training by returning True.
+            resume: go on with the unfinished run of the checkpoint that was loaded; the result is
+                bit for bit that of a run that was never interrupted.
+
+        Returns:
+            the history, one record an epoch.
+
+        Raises:
+            InputError: the data or an argument can't be used.
+            NonFiniteError: the loss became NaN or infinite; the parameters are those of the last
+                step before.
+            KeyboardInterrupt: on Ctrl-C, after the step under way.
+        """
+        data = self._checked(X, y, sample_weight, fitting=True)
+        data, validation = self._split(data, validation_data, validation_fraction)
+        check_count("epochs", epochs)
+        check_count("batch_size", batch_size)
+        if batch_size > data.size:
+            raise InputError(
+                f"batch_size is {batch_size}, but there are {data.size} rows to train on; "
+                f"use at most {data.size}"
+            )
+        # Checkpoints come last, so that they hold what the other callbacks made of the epoch.
+        self._callbacks = sorted(
+            map(as_callback, callbacks), key=lambda callback: isinstance(callback, Checkpoint)
+        )
+        run = self._begin(data, epochs, batch_size, resume=resume)
+        epoch = _Epoch(self, data, validation, run, shuffle)
+        for callback in self._callbacks:
+            callback.on_fit_start(self, run)
+        try:
+            while self.epoch < run.first_epoch + run.epochs:
+                record = epoch.run()
+                # Every callback is asked, whatever another one answers.
+                if any([callback.on_epoch_end(self, record) for callback in self._callbacks]):
+                    break
+        except NonFiniteError as error:
+            raise self._explained(error) from None
+        for callback in self._callbacks:
+            callback.on_fit_end(self)
+        self._run, self._callbacks = None, []
+        return self.history
+
+    def predict(self, X: Any) -> Any:
+        """Return predictions for the rows of X (N, I).
+
+        Returns:
+            softmax cross-entropy: (N,) int64 class ids; sigmoid cross-entropy: 0 or 1, int64, for
+            each output; other losses: values. One output comes as (N,) if the targets did.
+
+        Raises:
+            InputError: X can't be used, or the network was not trained yet.
+        """
+        xp = self._backend.xp
+        if isinstance(self.loss, SoftmaxCrossEntropy):
+            return xp.argmax(self.forward(X), axis=1)
+        if isinstance(self.loss, SigmoidCrossEntropy):
+            return self._shaped(xp.astype(self.forward(X) > 0, xp.int64))
+        return self._shaped(self._outputs(X, link=True))
+
+    def predict_proba(self, X: Any) -> Any:
+        """Return probabilities (N, K) for the rows of X (N, I), of a classifier.
+
+        Raises:
+            InputError: X can't be used, or the loss is not one of classification.
+        """
+        if not self.loss.classifies:
+            raise InputError(
+                f"loss {LOSSES.name_of(self.loss)!r} has no probabilities; use predict"
+            )
+        return self._outputs(X, link=True)
+
+    def forward(self, X: Any) -> Any:
+        """Return the network's outputs (N, K), logits for a classifier, for the rows of X (N, I)."""
+        return self._outputs(X, link=False)
+
+    def evaluate(self, X: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
+        """Return the mean loss over rows, and "accuracy", or "rmse" and "r2", without weights.
+
+        r2 is 1 - Σ(t - p)² / Σ(t - mean t)², NaN where the targets do not vary.
+
+        Raises:
+            InputError: the data can't be used.
+        """
+        self._trained()
+        return self._metrics(self._checked(X, y, sample_weight, fitting=False))
+
+    def plan(self, batch_size: int) -> Plan:
+        """Return the plan of a training step; printed, it is backpropagation for this network.
+
+        Raises:
+            InputError: the number of features is not known yet: call initialize or fit first.
+        """
+        engine = self._trained()
+        outputs = self.network.outputs(engine.features)
+        labels = isinstance(self.loss, SoftmaxCrossEntropy)
+        dtype = PRECISIONS[self.precision]
+        inputs = Inputs(
+            engine.features, dtype, "labels" if labels else "values", outputs,
+            "int64" if labels else dtype,
+        )  # fmt: skip
+        return engine.training_plan(inputs, batch_size)
+
+    def parameters(self) -> NDArray[Any]:
+        """Return a copy of the flat parameter vector, on the host."""
+        return self._trained().read(PARAMS)
+
+    def set_parameters(self, vector: NDArray[Any]) -> None:
+        """Overwrite the flat parameter vector.
+
+        Raises:
+            InputError: it has another length.
+        """
+        engine = self._trained()
+        if np.shape(vector) != (engine.layout.size,):
+            raise InputError(
+                f"the parameter vector has shape ({engine.layout.size},), got {np.shape(vector)}"
+            )
+        engine.write(PARAMS, vector)
+
+    def named_parameters(self) -> dict[str, NDArray[Any]]:
+        """Return copies of the parameters by name (W1, b1, ...), on the host."""
+        return self._trained().named(PARAMS)
+
+    def named_gradients(self) -> dict[str, NDArray[Any]]:
+        """Return copies of the last step's gradients by their parameters' names, on the host."""
+        return self._trained().named(GRADS)
+
+    def set_named_parameters(self, values: Mapping[str, NDArray[Any]]) -> None:
+        """Overwrite some parameters by name.
+
+        Raises:
+            InputError: there is no parameter of a name, or a shape is another.
+        """
+        self._trained().write_named(PARAMS, values)
+
+    def save(self, path: str | os.PathLike[str], extra: dict[str, Any] | None = None) -> None:
+        """Write the model with all that is needed to go on training it, whole or not at all.
+
+        Args:
+            path: the file, by convention ending in .safetensors.
+            extra: JSON values to be kept with it, in place of ``self.extra``.
+
+        Raises:
+            SaveError: it can't be written; what was there before still is.
+            InputError: nothing was trained yet.
+        """
+        if extra is not None:
+            self.extra = extra
+        checkpoint.save(path, *state.collect(self))
+        self.saved_to = os.fspath(path)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        device: str = "auto",
+        backend: str | None = None,
+        threads: int | None = None,
+    ) -> Trainer:
+        """Read a model file.
+
+        Backend and number of threads are those that it was saved with, unless others are named.
+
+        Raises:
+            CheckpointError: it is not there, damaged, foreign or of another version.
+            DeviceError: the device or backend can't be had.
+        """
+        tensors, document = checkpoint.load(path)
+        trainer = state.rebuild(cls, os.fspath(path), tensors, document, device, backend, threads)
+        trainer.saved_to = os.fspath(path)
+        return trainer
+
+    def _trained(self) -> Engine:
+        if self._engine is None:
+            raise InputError("the network has no weights yet; call fit, or initialize(features)")
+        return self._engine
+
+    def _outputs(self, X: Any, *, link: bool) -> Any:
+        engine = self._trained()
+        x = check.features(X, columns=engine.features)
+        return engine.predict(self._backend.to_device(x), link=link)
+
+    def _shaped(self, out: Any) -> Any:
+        return out[:, 0] if self._one_target and out.shape[1] == 1 else out
+
+    def _checked(self, X: Any, y: Any, sample_weight: Any, *, fitting: bool) -> Data:
+        """Return the user's arrays, checked and on the device."""
+        x = check.features(X, columns=self.features)
+        rows, features = int(x.shape[0]), int(x.shape[1])
+        y = targets(self.loss, y, rows, self.network.outputs(features), fitting=fitting)
+        weights = None if sample_weight is None else check.weights(sample_weight, rows=rows)
+        self.initialize(features)
+        move = self._backend.to_device
+        if fitting:
+            self._one_target = len(y.shape) == 2 and y.shape[1] == 1
+        return Data(move(x), move(y), None if weights is None else move(weights))
+
+    def _split(
+        self, data: Data, validation_data: tuple[Any, Any] | None, fraction: float
+    ) -> tuple[Data, Data | None]:
+        """Return training and validation data, the latter None if there is none."""
+        if not 0 <= fraction < 1:
+            raise InputError(f"validation_fraction must be at least 0 and below 1, got {fraction!r}")
+        if validation_data is not None:
+            if fraction:
+                raise InputError("give validation_data or validation_fraction, not both")
+            return data, self._checked(*validation_data, None, fitting=False)
+        held_out = round(data.size * fraction)
+        if not fraction:
+            return data, None
+        if not 0 < held_out < data.size:
+            raise InputError(
+                f"validation_fraction={fraction} of {data.size} rows is {held_out}; "
+                "both parts need a row at least"
+            )
+        xp = self._backend.xp
+        order = self._trained().permutation(data.size, VALIDATION_SPLIT, 0)
+        validation, training = xp.sort(order[:held_out]), xp.sort(order[held_out:])
+        return replace(data, rows=training), replace(data, rows=validation)
+
+    def _begin(self, data: Data, epochs: int, batch_size: int, *, resume: bool) -> Run:
+        """Start a run, or take up the one that was interrupted."""
+        engine = self._trained()
+        steps = -(-data.size // batch_size)
+        if not resume:
+            self._run = Run(self.epoch, epochs, steps, batch_size, data.size)
+            self._first_step = engine.step
+            self._active_schedule = self.schedule.start()
+            self._callback_states = {}
+            engine.rewind()
+            return self._run
+        if self._run is None:
+            raise InputError("there is no interrupted run to resume; call fit with resume=False")
+        if (self._run.batch_size, self._run.rows) != (batch_size, data.size):
+            raise InputError(
+                f"the interrupted run had batch size {self._run.batch_size} and {self._run.rows} "
+                f"rows to train on, not {batch_size} and {data.size}; resume it with the same data"
+            )
+        for callback in self._callbacks:
+            if callback.key in self._callback_states:
+                callback.restore(self._callback_states[callback.key])
+        self._run = replace(self._run, epochs=epochs)
+        return self._run
+
+    def _metrics(self, data: Data) -> dict[str, float]:
+        result = self._trained().evaluate(data)
+        found = {"loss": result.loss / result.rows}
+        if self.loss.classifies:
+            return {**found, "accuracy": result.correct / result.rows}
+        xp, y = array_namespace(data.y), data.y
+        y = xp.astype(y if data.rows is None else xp.take(y, data.rows, axis=0), xp.float64)
+        spread = float(xp.sum((y - xp.mean(y, axis=0)) ** 2))
+        found["rmse"] = math.sqrt(result.squared_errors / (result.rows * y.shape[1]))
+        found["r2"] = 1 - result.squared_errors / spread if spread else math.nan
+        return found
+
+    def _explained(self, error: NonFiniteError) -> NonFiniteError:
+        """Return the error with where in the run it happened, the remedies and what is safe."""
+        kept = (
+            f"The last good checkpoint is {self.saved_to}"
+            if self.saved_to
+            else "No checkpoint was kept; callbacks=[Checkpoint(path)] keeps one"
+        )
+        return NonFiniteError(
+            f"epoch {self.epoch + 1}, {error}. The parameters are those of the step before. Usual "
+            f"remedies: a lower learning rate (now {self.optimizer.lr:g}), clip_norm=1.0, "
+            f"standardised inputs and targets. {kept}."
+        )
+
+
+class _Epoch:
+    """Runs the epochs of one call of :meth:`Trainer.fit`."""
+
+    def __init__(
+        self, trainer: Trainer, data: Data, validation: Data | None, run: Run, shuffle: bool
+    ) -> None:
+        self.trainer = trainer
+        self.run_ = run
+        self.rows, self.validation, self.shuffle = data.rows, validation, shuffle
+        engine = trainer._trained()
+        # Bound once and refilled for every epoch.
+        self.data = replace(data, rows=engine.backend.zeros(data.size, "int64"))
+        self.rates = engine.backend.zeros(run.steps_per_epoch, "float64")
+
+    def run(self) -> dict[str, float]:
+        """Train for one epoch, evaluate, and return the record that was added to the history."""
+        trainer, run = self.trainer, self.run_
+        engine = trainer._trained()
+        started, rows_before = time.perf_counter(), engine.row
+        factors = self._prepare(engine)
+        loss = engine.train(self.data, self.rates, run.batch_size, self._report)
+        seconds = time.perf_counter() - started
+        trainer.epoch += 1
+        record = {
+            "epoch": trainer.epoch,
+            "step": trainer.step,
+            "loss": loss,
+            "lr": trainer.optimizer.lr * float(factors[-1]),
+            "seconds": seconds,
+            "samples_per_second": (run.rows - rows_before) / seconds,
+        }
+        if self.validation is not None:
+            metrics = trainer._metrics(self.validation)
+            record |= {f"val_{name}": value for name, value in metrics.items()}
+        trainer._active_schedule.observe(record.get("val_loss", loss))
+        trainer.history.append(record)
+        return record
+
+    def _prepare(self, engine: Engine) -> NDArray[np.float64]:
+        """Put the epoch's order of rows and learning rates on the device."""
+        trainer, run = self.trainer, self.run_
+        offset = (trainer.epoch - run.first_epoch) * run.steps_per_epoch
+        steps = np.arange(offset, offset + run.steps_per_epoch)
+        span = Span(run.epochs * run.steps_per_epoch, run.steps_per_epoch)
+        factors = trainer._active_schedule.factors(steps, span)
+        self.rates[...] = engine.backend.to_device(trainer.optimizer.lr * factors)
+        self.data.rows[...] = engine.order(self.rows, run.rows, trainer.epoch, self.shuffle)
+        engine.begin_epoch(trainer._first_step + offset)
+        return factors
+
+    def _report(self, steps: int, loss: float) -> None:
+        trainer = self.trainer
+        progress = Progress(trainer.epoch + 1, steps, self.run_.steps_per_epoch, loss)
+        for callback in trainer._callbacks:
+            callback.on_progress(trainer, progress)
+
+
+def targets(loss: Loss, y: Any, rows: int, outputs: int, *, fitting: bool) -> Any:
+    """Return the targets checked for a loss: (N,) int64 class ids, or (N, K) values.
+
+    Raises:
+        InputError: they can't be this loss's targets.
+    """
+    softmax = isinstance(loss, SoftmaxCrossEntropy)
+    if softmax and len(getattr(y, "shape", ())) != 2:
+        if fitting:
+            check.labels(y, rows=rows)
+        return check.labels(y, rows=rows, classes=outputs)
+    values = check.values(y, rows=rows, columns=outputs)
+    low, high = loss.target_range
+    xp = array_namespace(values)
+    least, most = float(xp.min(values)), float(xp.max(values))
+    if least < low or most > high:
+        raise InputError(
+            f"y has values from {least:g} to {most:g}, but targets of loss "
+            f"{LOSSES.name_of(loss)!r} lie between {low:g} and {high:g}"
+        )
+    if fitting and loss.classifies and least == most:
+        raise InputError(f"y is {least:g} everywhere: a classifier needs two classes at least")
+    return values
+
+
+def check_count(name: str, value: object) -> None:
+    """Refuse what is not a whole number above 0.
+
+    Raises:
+        InputError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise InputError(f"{name} must be a whole number, 1 at least, got {value!r}")
