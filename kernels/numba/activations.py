@@ -262,7 +262,7 @@ def log_softmax(z: Any, a: Any) -> None:
             total += exp(z[i, k] - top)
         shift = like(math.log(total), top)
         for k in range(z.shape[1]):
-            a[i, k] = minus(z[i, k], top) - shift
+            a[i, k] = minus(minus(z[i, k], top), shift)
 
 
 @njit(**FLAGS)

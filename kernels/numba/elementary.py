@@ -91,7 +91,7 @@ def _tanh(x: Any) -> Any:
 
 @njit(fastmath=EXACT, error_model="numpy")
 def minus(x: Any, y: Any) -> Any:
-    """x - y as it is written: elsewhere (z - top) - s may become z - (top + s), which loses digits."""
+    """x - y as written: elsewhere (z - top) - s may become z - (top + s), which loses digits."""
     return x - y
 
 

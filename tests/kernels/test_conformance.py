@@ -3,12 +3,20 @@
 import inspect
 from importlib import import_module
 
-import array_api_strict
 import cases
 import numpy as np
 import oracles
 import pytest
 from numba.core.runtime import _nrt_python, rtsys
+from runners import (
+    NUMBA_LACKS,
+    ROUNDING,
+    close,
+    every_backend,
+    run_numba,
+    run_reference,
+    same,
+)
 
 from gpubp.errors import OperandError
 from gpubp.kernels import reference
@@ -16,59 +24,12 @@ from gpubp.kernels.contract import REAL_DTYPES
 from gpubp.kernels.numba import eager, entry
 from gpubp.kernels.spec import ELEMENTWISE, KERNELS
 
-# What Numba lacks, and why. An entry too many fails, as does one too few.
-NUMBA_LACKS: dict[str, str] = {}
-
-# Rounding allowed, relative to the largest element expected.
-ROUNDING = {"float32": 4e-6, "float64": 1e-13}
-
-
-def run_reference(call):
-    with np.errstate(all="ignore"):
-        reference.function(call.kernel.name)(*call.operands, **call.scalars)
-
-
-def run_strict(call):
-    arrays = {id(x): array_api_strict.asarray(x, copy=True) for x in call.operands if x is not None}
-    operands = [None if x is None else arrays[id(x)] for x in call.operands]
-    with np.errstate(all="ignore"):
-        reference.function(call.kernel.name)(*operands, **call.scalars)
-    for array in call.operands:
-        if array is not None:
-            array[...] = np.asarray(arrays[id(array)])
-
-
-def run_numba(call):
-    if call.kernel.name in NUMBA_LACKS:
-        pytest.skip(NUMBA_LACKS[call.kernel.name])
-    eager.run(call.kernel.name, call.operands, call.scalars)
-
-
-RUN = {"reference": run_reference, "strict": run_strict, "numba": run_numba}
-
-every_backend = pytest.mark.parametrize("run", RUN.values(), ids=RUN.keys())
 every_variant = pytest.mark.parametrize(
     ("variant", "dtype"),
     [pytest.param(v, dtype, id=f"{v}-{dtype}") for v in cases.VARIANTS for dtype in v.dtypes],
 )
 every_size = pytest.mark.parametrize("size", cases.SIZES)
 every_kernel = pytest.mark.parametrize("name", KERNELS)
-
-
-def close(actual, expected, dtype, what):
-    if actual.dtype.kind != "f":
-        np.testing.assert_array_equal(actual, expected, err_msg=what)
-        return
-    finite = np.abs(expected)[np.isfinite(expected)]
-    rounding = ROUNDING[dtype]
-    np.testing.assert_allclose(
-        actual, expected, rtol=rounding, atol=rounding * max(1, finite.max(initial=0)), err_msg=what
-    )
-
-
-def same(actual, expected, what):
-    np.testing.assert_array_equal(actual, expected, err_msg=what)
-    assert actual.dtype == expected.dtype, what
 
 
 @every_kernel
