@@ -16,6 +16,7 @@ import numpy as np
 from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
+from gpubp.backends import modes
 from gpubp.backends.base import Array, Backend, Executable, Outcome
 from gpubp.errors import InputError, NonFiniteError, unknown_name
 from gpubp.kernels.contract import dtype_name
@@ -209,6 +210,30 @@ class Engine:
         self.vectors[COUNTERS][_ROW] = 0
         return mean
 
+    def validate(self, data: Data, batch_size: int) -> None:
+        """Run a step on copies, each call against the float64 reference.
+
+        Raises:
+            PlanError: a call is off; the first is named.
+        """
+        rates = self.backend.zeros(1, "float64")
+        rates[...] = self.optimizer.lr
+        modes.validate(self._first_epoch(data, rates, batch_size), self.backend)
+
+    def trace(self, data: Data, batch_size: int) -> modes.Trace:
+        """Time each call over the steps of an epoch on copies."""
+        steps = data.size // batch_size
+        rates = self.backend.zeros(steps, "float64")
+        rates[...] = self.optimizer.lr
+        return modes.trace(self._first_epoch(data, rates, batch_size), steps)
+
+    def _first_epoch(self, data: Data, rates: Array, batch_size: int) -> Executable:
+        self.rewind()
+        self.begin_epoch(self.step)
+        rows = self.order(data.rows, data.size, 0, True)
+        arrays = {**data.arrays(), "permutation": rows, "rates": rates}
+        return self._on_copies(data, arrays, batch_size)
+
     def evaluate(self, data: Data) -> Evaluation:
         """Return the sums over a data set, by the network as it is in use (no dropout)."""
         own = {**self.vectors, **self._own_counters()}
@@ -317,17 +342,21 @@ class Engine:
             self._executables[key] = self.backend.prepare(plans)
         return self._executables[key]
 
-    def _not_finite(
-        self, data: Data, arrays: dict[str, Array], rows: int, step: int
-    ) -> NonFiniteError:
-        """Repeat the failing step call by call to find the first result that is not finite."""
+    def _on_copies(self, data: Data, arrays: dict[str, Array], rows: int) -> Executable:
+        """Return a training step of one share that works on copies of the vectors."""
         copies = {
             name: array_namespace(vector).asarray(vector, copy=True)
             for name, vector in self.vectors.items()
         }
-        plan = self._plan("training", data.inputs, Rows(rows), True)
-        executable = self.backend.prepare([plan])
+        executable = self.backend.prepare([self._plan("training", data.inputs, Rows(rows), True)])
         executable.bind(copies, arrays)
+        return executable
+
+    def _not_finite(
+        self, data: Data, arrays: dict[str, Array], rows: int, step: int
+    ) -> NonFiniteError:
+        """Repeat the failing step call by call to find the first result that is not finite."""
+        executable = self._on_copies(data, arrays, rows)
         self._loss_of_rows = 0.0
         for name in self.layout.offsets:
             if not self._finite(executable.operand(self.layout.buffer(name, self.dtype))):
@@ -335,6 +364,7 @@ class Engine:
                 break
         else:
             where = "in the sum of the loss over the rows"
+            plan = executable.plan
             for index, call in enumerate(plan.forward + plan.backward):
                 executable.execute(index)
                 bad = [b for b in call.writes() if not self._finite(executable.operand(b))]

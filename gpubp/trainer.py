@@ -14,6 +14,7 @@ from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
 from gpubp import backends, checkpoint, devices, state
+from gpubp.backends.modes import Trace
 from gpubp.callbacks import Callback, Checkpoint, Progress, Run, as_callback
 from gpubp.data import check
 from gpubp.engine import Data, Engine
@@ -181,13 +182,8 @@ class Trainer:
         """
         data = self._checked(X, y, sample_weight, fitting=True)
         data, validation = self._split(data, validation_data, validation_fraction)
-        check_count("epochs", epochs)
-        check_count("batch_size", batch_size)
-        if batch_size > data.size:
-            raise InputError(
-                f"batch_size is {batch_size}, but there are {data.size} rows to train on; "
-                f"use at most {data.size}"
-            )
+        _check_count("epochs", epochs)
+        _check_batch_size(batch_size, data.size)
         # Checkpoints come last, so that they hold what the other callbacks made of the epoch.
         self._callbacks = sorted(
             map(as_callback, callbacks), key=lambda callback: isinstance(callback, Checkpoint)
@@ -268,6 +264,29 @@ class Trainer:
             "int64" if labels else dtype,
         )  # fmt: skip
         return engine.training_plan(inputs, batch_size)
+
+    def trace(self, X: Any, y: Any, batch_size: int = 32) -> Trace:
+        """Time each kernel call of a training step over an epoch; printed, it is a table.
+
+        The trainer stays as it was. On one thread, whatever ``threads`` is.
+
+        Raises:
+            InputError: the data can't be used.
+        """
+        data = self._checked(X, y, None, fitting=False)
+        _check_batch_size(batch_size, data.size)
+        return self._trained().trace(data, batch_size)
+
+    def validate(self, X: Any, y: Any, batch_size: int = 32) -> None:
+        """Run a training step, each kernel call beside its float64 reference; all stays as it was.
+
+        Raises:
+            PlanError: a call's result is off; the first is named.
+            InputError: the data can't be used.
+        """
+        data = self._checked(X, y, None, fitting=False)
+        _check_batch_size(batch_size, data.size)
+        self._trained().validate(data, batch_size)
 
     def parameters(self) -> NDArray[Any]:
         """Return a copy of the flat parameter vector, on the host."""
@@ -520,11 +539,15 @@ def targets(loss: Loss, y: Any, rows: int, outputs: int, *, fitting: bool) -> An
     return values
 
 
-def check_count(name: str, value: object) -> None:
-    """Refuse what is not a whole number above 0.
-
-    Raises:
-        InputError: it is not.
-    """
+def _check_count(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise InputError(f"{name} must be a whole number, 1 at least, got {value!r}")
+
+
+def _check_batch_size(batch_size: int, rows: int) -> None:
+    _check_count("batch_size", batch_size)
+    if batch_size > rows:
+        raise InputError(
+            f"batch_size is {batch_size}, but there are {rows} rows to train on; "
+            f"use at most {rows}"
+        )

@@ -81,8 +81,8 @@ class Executable(ABC):
         """
 
     @abstractmethod
-    def execute(self, index: int) -> None:
-        """Run one call of the first plan."""
+    def execute(self, index: int) -> float:
+        """Run one call of the first plan; return how long it took, in seconds."""
 
     @abstractmethod
     def operand(self, buffer: Buffer) -> Array:

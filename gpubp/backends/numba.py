@@ -8,6 +8,7 @@ gradients of all threads are added slice by slice, and after it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -170,12 +171,15 @@ class NumbaExecutable(Executable):
                 self._threads[0].vectors[name][:] += thread.vectors[name]
                 thread.vectors[name][:] = 0
 
-    def execute(self, index: int) -> None:
+    def execute(self, index: int) -> float:
         """Run one call of the first plan."""
         thread = self._threads[0]
         address, words = self._row(thread, thread.plan.calls[index])
+        function = compiled.c_function(address)
         with blas.one_thread():
-            compiled.c_function(address)(words.ctypes.data)
+            start = time.perf_counter()
+            function(words.ctypes.data)
+            return time.perf_counter() - start
 
     def operand(self, buffer: Buffer) -> Array:
         """Return a buffer of the first plan as a view."""

@@ -7,6 +7,7 @@ arrays can be written to.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -96,10 +97,12 @@ class NumpyExecutable(Executable):
     def fold(self) -> None:
         """Do nothing: there is one share."""
 
-    def execute(self, index: int) -> None:
+    def execute(self, index: int) -> float:
         """Run one call."""
         with self._quiet():
+            start = time.perf_counter()
             self._bound[index]()
+            return time.perf_counter() - start
 
     def operand(self, buffer: Buffer) -> Array:
         """Return a buffer as a view."""
