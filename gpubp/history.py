@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 Record = dict[str, float | int]
 
-# What is known of an epoch beside its losses and metrics, and not drawn.
-_CLERICAL = ("epoch", "step", "lr", "seconds", "samples_per_second")
+# What a record holds beside losses and metrics: not drawn.
+CLERICAL = ("epoch", "step", "lr", "seconds", "samples_per_second")
 _TRAIN, _VALIDATION = "#0072b2", "#d55e00"  # blue and vermilion of Okabe & Ito's safe palette
 _DECADES = 2  # a range that is wider than this gets a logarithmic axis
 
@@ -30,7 +30,7 @@ _DECADES = 2  # a range that is wider than this gets a logarithmic axis
 class History:
     """The records of a training run, in the order of its epochs."""
 
-    def __init__(self) -> None:  # noqa: D107
+    def __init__(self) -> None:
         self._records: list[Record] = []
 
     @classmethod
@@ -59,22 +59,22 @@ class History:
         """The records as new dictionaries: JSON values."""
         return [dict(record) for record in self._records]
 
-    def __len__(self) -> int:  # noqa: D105
+    def __len__(self) -> int:
         return len(self._records)
 
-    def __iter__(self) -> Iterator[Record]:  # noqa: D105
+    def __iter__(self) -> Iterator[Record]:
         return iter(self.records)
 
     def __getitem__(self, index: int) -> Record:
         """Return the record at an index, such as -1 for the last epoch."""
         return dict(self._records[index])
 
-    def __eq__(self, other: object) -> bool:  # noqa: D105
+    def __eq__(self, other: object) -> bool:
         return isinstance(other, History) and self._records == other._records
 
     __hash__ = None  # type: ignore[assignment]  # its records change
 
-    def __repr__(self) -> str:  # noqa: D105
+    def __repr__(self) -> str:
         return f"<History of {len(self)} epochs: {', '.join(self.names)}>"
 
     @property
@@ -142,7 +142,7 @@ def _panels(names: list[str]) -> dict[str, list[str]]:
     """Return the curves of each panel: ``loss`` with ``val_loss``, and so on, the loss first."""
     panels: dict[str, list[str]] = {}
     for name in sorted(names, key=lambda name: name.removeprefix("val_") != "loss"):
-        if name not in _CLERICAL:
+        if name not in CLERICAL:
             panels.setdefault(name.removeprefix("val_"), []).append(name)
     return panels
 

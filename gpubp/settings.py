@@ -67,13 +67,16 @@ class Rule:
         return None if value is None else int(value) if self.whole else float(value)
 
 
-def number(default: float | None, **limits: Any) -> Any:
-    """Return a dataclass field for a finite real number within ``limits`` (see :class:`Rule`)."""
+def number(default: Any = dataclasses.MISSING, **limits: Any) -> Any:
+    """Return a dataclass field for a finite real number within ``limits`` (see :class:`Rule`).
+
+    Without a default it must be given; with None for a default it may be None.
+    """
     return field(default=default, metadata={"rule": Rule(optional=default is None, **limits)})
 
 
-def whole(default: int | None, **limits: Any) -> Any:
-    """Return a dataclass field for a whole number within ``limits`` (see :class:`Rule`)."""
+def whole(default: Any = dataclasses.MISSING, **limits: Any) -> Any:
+    """Return a dataclass field as :func:`number` does, for a whole number."""
     return number(default, whole=True, **limits)
 
 
