@@ -37,7 +37,7 @@ _ROW, _STEP, _START, _SEED = range(4)  # in the vector of counters
 
 @dataclass(frozen=True)
 class Data:
-    """Checked arrays on the device; ``rows`` (int64) picks and orders their rows, None takes all."""
+    """Checked arrays on the device; ``rows`` (int64) picks and orders rows, None takes all."""
 
     x: Array
     y: Array | None = None
@@ -125,9 +125,7 @@ class Engine:
     def named(self, name: str) -> dict[str, NDArray[Any]]:
         """Return copies of the parts of a vector by their parameters' names, on the host."""
         flat = self.read(name)
-        return {
-            p.name: flat[self._part(p.name)].reshape(p.shape) for p in self.layout.parameters
-        }
+        return {p.name: flat[self._part(p.name)].reshape(p.shape) for p in self.layout.parameters}
 
     def write_named(self, name: str, values: Mapping[str, NDArray[Any]]) -> None:
         """Overwrite parts of a vector by their parameters' names.
@@ -328,7 +326,9 @@ class Engine:
         elif kind == "evaluation":
             plan = build.evaluation_plan(layers, self.loss, builder, indexed=indexed)
         else:
-            plan = build.prediction_plan(layers, self.loss if kind == "prediction" else None, builder)
+            plan = build.prediction_plan(
+                layers, self.loss if kind == "prediction" else None, builder
+            )
         return fuse(plan, self.backend.has)
 
     def _executable(self, kind: str, inputs: Inputs, rows: int, indexed: bool) -> Executable:
@@ -372,7 +372,9 @@ class Engine:
                     names = ", ".join(buffer.name for buffer in bad)
                     where = f"in {names}{self._layer(bad[-1].name)}, computed as {call.formula}"
                     break
-        return NonFiniteError(f"step {step + 1} of the epoch: the loss is not finite, first {where}")
+        return NonFiniteError(
+            f"step {step + 1} of the epoch: the loss is not finite, first {where}"
+        )
 
     def _layer(self, name: str) -> str:
         """Return which layer a buffer such as ``z3`` or ``dW1`` belongs to, in words."""

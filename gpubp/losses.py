@@ -138,7 +138,7 @@ class Poisson(Loss):
 @LOSSES.add("sigmoid_cross_entropy")
 @dataclass(frozen=True)
 class SigmoidCrossEntropy(Loss):
-    """l = log(1 + exp(z)) - t z, z logits and t in [0, 1]; one output or several independent ones."""
+    """l = log(1 + exp(z)) - t z, z logits and t in [0, 1]; outputs are independent."""
 
     kernel: ClassVar[str] = "sigmoid_cross_entropy"
     link: ClassVar[str] = "sigmoid"

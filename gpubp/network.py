@@ -43,7 +43,8 @@ class Sequential:
 
     def parameters(self, features: int) -> tuple[Parameter, ...]:
         """Return the trained arrays for a number of input features, in the order of the layers."""
-        width, found = features, []
+        width = features
+        found: list[Parameter] = []
         for position, layer in enumerate(self.layers, start=1):
             found += layer.parameters(position, width)
             width = layer.width(width)
@@ -82,9 +83,9 @@ class Sequential:
             total += count
             rows.append((str(position), repr(layer), str(width), f"{count:,}"))
         rows.append(("", "total", "", f"{total:,}"))
-        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        w0, w1, w2, w3 = (max(len(row[column]) for row in rows) for column in range(4))
         return "\n".join(
-            f"{number:>{widths[0]}}  {layer:<{widths[1]}}  {outputs:>{widths[2]}}  {count:>{widths[3]}}"
+            f"{number:>{w0}}  {layer:<{w1}}  {outputs:>{w2}}  {count:>{w3}}"
             for number, layer, outputs, count in rows
         )
 

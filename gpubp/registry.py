@@ -55,7 +55,8 @@ class Registry(Generic[T]):
         if not isinstance(value, str):
             if type(value) not in self._names:
                 raise InputError(
-                    f"{value!r} is not a {self.kind}; pass a name ({', '.join(sorted(self))}) or an object"
+                    f"{value!r} is not a {self.kind}; pass an object or one of the names "
+                    f"{', '.join(sorted(self))}"
                 )
             return value
         if value not in self._types:

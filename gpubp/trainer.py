@@ -135,7 +135,8 @@ class Trainer:
             )  # fmt: skip
         elif self._engine.features != features:
             raise InputError(
-                f"the data have {features} features, the network was trained on {self._engine.features}"
+                f"the data have {features} features, the network was trained on "
+                f"{self._engine.features}"
             )
 
     def fit(
@@ -166,8 +167,8 @@ class Trainer:
             validation_fraction: the part of the rows to be held out for that instead, from 0 to 1,
                 drawn by the seed.
             shuffle: whether each epoch has an order of its own, drawn by the seed.
-            callbacks: :class:`gpubp.callbacks.Callback` objects, or functions ``f(trainer, record)``
-                called after each epoch that end the training by returning True.
+            callbacks: :class:`gpubp.callbacks.Callback` objects, or functions ``f(trainer,
+                record)`` called after each epoch that end the training by returning True.
             resume: go on with the unfinished run of the checkpoint that was loaded; the result is
                 bit for bit that of a run that was never interrupted.
 
@@ -196,7 +197,8 @@ class Trainer:
             while self.epoch < run.first_epoch + run.epochs:
                 record = epoch.run()
                 # Every callback is asked, whatever another one answers.
-                if any([callback.on_epoch_end(self, record) for callback in self._callbacks]):
+                answers = [callback.on_epoch_end(self, record) for callback in self._callbacks]
+                if any(answers):
                     break
         except NonFiniteError as error:
             raise self._explained(error) from None
@@ -235,7 +237,7 @@ class Trainer:
         return self._outputs(X, link=True)
 
     def forward(self, X: Any) -> Any:
-        """Return the network's outputs (N, K), logits for a classifier, for the rows of X (N, I)."""
+        """Return the network's outputs (N, K), logits of a classifier, for rows X (N, I)."""
         return self._outputs(X, link=False)
 
     def evaluate(self, X: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
@@ -389,7 +391,9 @@ class Trainer:
     ) -> tuple[Data, Data | None]:
         """Return training and validation data, the latter None if there is none."""
         if not 0 <= fraction < 1:
-            raise InputError(f"validation_fraction must be at least 0 and below 1, got {fraction!r}")
+            raise InputError(
+                f"validation_fraction must be at least 0 and below 1, got {fraction!r}"
+            )
         if validation_data is not None:
             if fraction:
                 raise InputError("give validation_data or validation_fraction, not both")
@@ -468,7 +472,8 @@ class _Epoch:
         self.rows, self.validation, self.shuffle = data.rows, validation, shuffle
         engine = trainer._trained()
         # Bound once and refilled for every epoch.
-        self.data = replace(data, rows=engine.backend.zeros(data.size, "int64"))
+        self.order = engine.backend.zeros(data.size, "int64")
+        self.data = replace(data, rows=self.order)
         self.rates = engine.backend.zeros(run.steps_per_epoch, "float64")
 
     def run(self) -> dict[str, float]:
@@ -503,7 +508,7 @@ class _Epoch:
         span = Span(run.epochs * run.steps_per_epoch, run.steps_per_epoch)
         factors = trainer._active_schedule.factors(steps, span)
         self.rates[...] = engine.backend.to_device(trainer.optimizer.lr * factors)
-        self.data.rows[...] = engine.order(self.rows, run.rows, trainer.epoch, self.shuffle)
+        self.order[...] = engine.order(self.rows, run.rows, trainer.epoch, self.shuffle)
         engine.begin_epoch(trainer._first_step + offset)
         return factors
 
@@ -548,6 +553,5 @@ def _check_batch_size(batch_size: int, rows: int) -> None:
     _check_count("batch_size", batch_size)
     if batch_size > rows:
         raise InputError(
-            f"batch_size is {batch_size}, but there are {rows} rows to train on; "
-            f"use at most {rows}"
+            f"batch_size is {batch_size}, but there are {rows} rows to train on; use at most {rows}"
         )

@@ -100,7 +100,7 @@ class Kernel:
     source: str = ""
     index: Mapping[str, Operand] = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:  # noqa: D105
+    def __post_init__(self) -> None:
         object.__setattr__(self, "index", {operand.name: operand for operand in self.operands})
 
     @property

@@ -189,9 +189,17 @@ def _activations() -> None:
             source=source,
         )
     for name, f, delta in (
-        ("softmax", "a_k = exp(z_k - m) / sum_j exp(z_j - m), m = max_j z_j", "a_k (da_k - sum_j a_j da_j)"),
-        ("log_softmax", "a_k = z_k - m - log sum_j exp(z_j - m), m = max_j z_j", "da_k - exp(a_k) sum_j da_j"),
-    ):  # fmt: skip
+        (
+            "softmax",
+            "a_k = exp(z_k - m) / sum_j exp(z_j - m), m = max_j z_j",
+            "a_k (da_k - sum_j a_j da_j)",
+        ),
+        (
+            "log_softmax",
+            "a_k = z_k - m - log sum_j exp(z_j - m), m = max_j z_j",
+            "da_k - exp(a_k) sum_j da_j",
+        ),
+    ):
         _add(
             "activation",
             name,
@@ -213,7 +221,10 @@ def _activations() -> None:
 
 def _losses() -> None:
     scale = Scalar("scale", "float", 1.0)
-    note = "loss += scale · sum_i w_i l_i over rows (and outputs) that the mask keeps; dz = its gradient; l = "
+    note = (
+        "loss += scale · sum_i w_i l_i over rows (and outputs) that the mask keeps; dz = its "
+        "gradient; l = "
+    )
     elementwise: tuple[tuple[str, tuple[Scalar, ...], str, str], ...] = (
         ("squared_error", (), "½ (z - t)²", _BISHOP + ", eq. 5.11"),
         ("absolute_error", (), "|z - t|, slope 0 at z = t", _BISHOP + ", section 1.5.5"),
@@ -292,14 +303,15 @@ def _random() -> None:
         "random",
         "random_bits",
         [*key, _out("bits", "N", "uint32")],
-        "bits[4 c + j] = word j of Philox4x32-10(counter (c, stream, step low, step high), key = seed)",
+        "bits[4 c + j] = word j of Philox4x32-10(counter (c, stream, step low, step high), "
+        "key = seed)",
         stream,
         source=_PHILOX,
     )
     scalars = (Scalar("rate", "float"), stream, Scalar("first", "int", 0))
     keep = (
-        "keep_i = bits[first + i] >= rate · 2³², bits as random_bits(seed, step, stream), elements in "
-        "C order"
+        "keep_i = bits[first + i] >= rate · 2³², bits as random_bits(seed, step, stream), elements "
+        "in C order"
     )
     for name, x, y in (("dropout", "x", "y"), ("dropout_delta", "dy", "dx")):
         _add(
@@ -451,7 +463,12 @@ def _data() -> None:
     _add(
         "data",
         "gather_labels",
-        [_in("source", "N", "int64"), _in("permutation", "S", "int64"), row, _out("x", "B", "int64")],
+        [
+            _in("source", "N", "int64"),
+            _in("permutation", "S", "int64"),
+            row,
+            _out("x", "B", "int64"),
+        ],
         "x[i] = source[permutation[row + first + i]]",
         first,
     )
@@ -487,9 +504,14 @@ def _data() -> None:
     _add(
         "data",
         "rate",
-        [_in("rates", "S", "float64"), _in("step", "1", "int64"), _in("start", "1", "int64"), _out("lr", "1", "float64")],
+        [
+            _in("rates", "S", "float64"),
+            _in("step", "1", "int64"),
+            _in("start", "1", "int64"),
+            _out("lr", "1", "float64"),
+        ],
         "lr = rates[step - start], the schedule's values from step start on",
-    )  # fmt: skip
+    )
 
 
 for _define in (

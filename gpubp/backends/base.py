@@ -66,7 +66,7 @@ class Executable(ABC):
 
     @abstractmethod
     def run(self, steps: int) -> Outcome:
-        """Run ``steps`` steps; on KeyboardInterrupt finish the step under way and raise it again."""
+        """Run ``steps`` steps; on KeyboardInterrupt finish the one under way and raise it again."""
 
     @abstractmethod
     def total(self, buffer: Buffer) -> float:

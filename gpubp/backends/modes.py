@@ -54,11 +54,11 @@ class Trace:
     def __str__(self) -> str:
         total = self.seconds
         lines = [f"{'µs':>10} {'share':>6} {'GFLOP/s':>8} {'GB/s':>7}  call"]
-        for t in self.timings:
-            lines.append(
-                f"{t.seconds * 1e6:10.1f} {t.seconds / total:6.1%} {t.gflops:8.2f} {t.gbytes:7.2f}  "
-                f"{t.call.formula or t.call.kernel}"
-            )
+        lines += [
+            f"{t.seconds * 1e6:10.1f} {t.seconds / total:6.1%} {t.gflops:8.2f} {t.gbytes:7.2f}"
+            f"  {t.call.formula or t.call.kernel}"
+            for t in self.timings
+        ]
         lines.append(f"{total * 1e6:10.1f} {'':6} {'':8} {'':7}  sum")
         return "\n".join(lines)
 
@@ -92,9 +92,7 @@ def trace(executable: Executable, steps: int) -> Trace:
         for index in range(len(calls)):
             seconds[step, index] = executable.execute(index)
     medians = np.median(seconds, axis=0)
-    return Trace(
-        tuple(Timing(call, float(s)) for call, s in zip(calls, medians, strict=True))
-    )
+    return Trace(tuple(Timing(call, float(s)) for call, s in zip(calls, medians, strict=True)))
 
 
 def _expected(executable: Executable, backend: Backend, call: Call) -> dict[str, NDArray[Any]]:
@@ -110,7 +108,9 @@ def _expected(executable: Executable, backend: Backend, call: Call) -> dict[str,
             if buffer.region == DATA and not declared.written:
                 copies[buffer] = host
             else:
-                copies[buffer] = host.astype(np.float64 if declared.dtype == "float" else host.dtype)
+                copies[buffer] = host.astype(
+                    np.float64 if declared.dtype == "float" else host.dtype
+                )
         operands.append(copies[buffer])
     with np.errstate(all="ignore"):
         reference.function(call.kernel)(*operands, **dict(call.scalars))

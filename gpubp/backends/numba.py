@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,16 @@ from gpubp.kernels.contract import Shape
 from gpubp.kernels.numba import blas, compiled, eager, entry, runner
 from gpubp.plan.build import Rows
 from gpubp.plan.ir import (
-    COUNTERS, COUNTS, DATA, GRADS, PARTIALS, SUMS, TRANSIENT, Buffer, Call, Plan,
+    COUNTERS,
+    COUNTS,
+    DATA,
+    GRADS,
+    PARTIALS,
+    SUMS,
+    TRANSIENT,
+    Buffer,
+    Call,
+    Plan,
 )  # fmt: skip
 from gpubp.plan.memory import ALIGNMENT, Layout, place
 from gpubp.plan.verify import verify
@@ -86,10 +96,7 @@ class NumbaBackend(Backend):
         count = min(self.threads, plan.rows // MINIMUM_ROWS) if plan.flops >= MINIMUM_FLOPS else 1
         count = max(1, count)
         bounds = [plan.rows * part // count for part in range(count + 1)]
-        return tuple(
-            Rows(plan.rows, first, last - first)
-            for first, last in zip(bounds[:-1], bounds[1:], strict=True)
-        )
+        return tuple(Rows(plan.rows, first, last - first) for first, last in pairwise(bounds))
 
     def prepare(self, plans: Sequence[Plan]) -> NumbaExecutable:
         """Return plans made ready to run."""
@@ -127,7 +134,9 @@ class NumbaExecutable(Executable):
         layout = place(plan)
         verify(plan, layout)
         return _Thread(
-            plan, layout, {dtype: _aligned(length, dtype) for dtype, length in layout.lengths.items()}
+            plan,
+            layout,
+            {dtype: _aligned(length, dtype) for dtype, length in layout.lengths.items()},
         )
 
     def bind(self, vectors: Vectors, data: Vectors) -> None:
@@ -195,7 +204,8 @@ class NumbaExecutable(Executable):
             flat, start = thread.transient[buffer.dtype], thread.layout.offsets[buffer]
         else:
             flat, start = thread.vectors[buffer.region], buffer.offset
-        return flat[start : start + buffer.size].reshape(buffer.shape)
+        view: Vector = flat[start : start + buffer.size].reshape(buffer.shape)
+        return view
 
     def _row(
         self, thread: _Thread, call: Call, views: Sequence[Vector | None] | None = None
@@ -251,8 +261,8 @@ class NumbaExecutable(Executable):
             grads = self._threads[0].vectors[GRADS]
             part = self._slice(number)
             for other in self._threads[1:]:
-                views = [other.vectors[GRADS][part], grads[part]]
-                rows.append(self._row(thread, Call("add", (None, None)), views))
+                parts = [other.vectors[GRADS][part], grads[part]]
+                rows.append(self._row(thread, Call("add", (None, None)), parts))
         reduced = False
         for call in thread.plan.update:
             if reduced and any(b is not None and b.region == PARTIALS for b in call.reads()):

@@ -13,8 +13,19 @@ from typing import Protocol
 from gpubp.errors import PlanError
 from gpubp.kernels.contract import Shape, size
 from gpubp.plan.ir import (
-    ANY, COUNTERS, COUNTS, DATA, GRADS, PARAMS, PARTIALS, SUMS, TRANSIENT,
-    Buffer, Call, Number, Plan,
+    ANY,
+    COUNTERS,
+    COUNTS,
+    DATA,
+    GRADS,
+    PARAMS,
+    PARTIALS,
+    SUMS,
+    TRANSIENT,
+    Buffer,
+    Call,
+    Number,
+    Plan,
 )  # fmt: skip
 from gpubp.settings import Settings, number
 
@@ -207,7 +218,9 @@ def training_plan(
     regularization: Regularization,
 ) -> Plan:
     """Return one training step: minibatch, forward, loss, backward, update."""
-    build.emit("rate", _data("rates", (ANY,), "float64"), STEP, START, LR, formula="η = schedule(t)")
+    build.emit(
+        "rate", _data("rates", (ANY,), "float64"), STEP, START, LR, formula="η = schedule(t)"
+    )
     x, y, weights = _minibatch(build, shuffled=True)
     outputs = _forward(layers, build, x)
     dz = loss.lower(build, outputs[-1], y, weights, 1.0 / build.rows.batch)
@@ -235,10 +248,8 @@ def evaluation_plan(
     return build.plan("evaluation")
 
 
-def prediction_plan(
-    layers: Sequence[LayerLike], loss: LossLike | None, build: Builder
-) -> Plan:
-    """Return one step of prediction into the array "out": network outputs, or with ``loss`` its link."""
+def prediction_plan(layers: Sequence[LayerLike], loss: LossLike | None, build: Builder) -> Plan:
+    """Return one step of prediction into the array "out": outputs, or with ``loss`` its link."""
     x = _features(build, shuffled=False)
     z = _forward(layers, build, x)[-1]
     out = loss.lower_link(build, z) if loss is not None else z

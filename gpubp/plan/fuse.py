@@ -1,4 +1,4 @@
-"""Joins neighbouring calls into one pass over memory, where the backend has a kernel for the pair."""
+"""Joins neighbouring calls into one pass over memory, where the backend has a kernel for it."""
 
 from __future__ import annotations
 
@@ -65,4 +65,3 @@ def _delta_bias_grad(first: Call, second: Call) -> Call | None:
 
 def _readers(buffer: Buffer | None, calls: Sequence[Call]) -> int:
     return sum(buffer in tuple(call.reads()) for call in calls)
-

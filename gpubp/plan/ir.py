@@ -88,7 +88,8 @@ class Call:
         """Floating-point operations: 2 B I O of a product, else one an element written."""
         if self.kernel in ("matmul", "batched_matmul"):
             a, _, c = self.operands
-            assert a is not None and c is not None  # not optional in the contract
+            assert a is not None  # neither is optional in the contract
+            assert c is not None
             inner = a.shape[-2] if dict(self.scalars).get("transpose_a") else a.shape[-1]
             return 2 * c.size * inner
         return sum(buffer.size for buffer in self.writes())
@@ -152,7 +153,9 @@ class Plan:
 
 def describe(plan: Plan) -> str:
     """Return a plan as text: one line a call, its formula first, then kernel, operands and cost."""
-    lines = [f"{plan.title}: {plan.rows} rows, {plan.dtype}, {plan.flops:,} floating-point operations"]
+    lines = [
+        f"{plan.title}: {plan.rows} rows, {plan.dtype}, {plan.flops:,} floating-point operations"
+    ]
     width = max((len(call.formula) for call in plan.calls), default=0)
     for phase in ("forward", "backward", "update"):
         calls: tuple[Call, ...] = getattr(plan, phase)
@@ -165,7 +168,8 @@ def describe(plan: Plan) -> str:
 
 def _call_text(call: Call) -> str:
     """Return a call as ``kernel(inputs, scalars) -> outputs``."""
-    inputs, outputs = [], []
+    inputs: list[str] = []
+    outputs: list[str] = []
     for declared, buffer in zip(call.contract.operands, call.operands, strict=True):
         if buffer is not None:
             (outputs if declared.written else inputs).append(str(buffer))

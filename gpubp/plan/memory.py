@@ -16,7 +16,7 @@ ALIGNMENT = 16  # elements: 64 bytes of float32, a cache line and an AVX-512 reg
 
 @dataclass(frozen=True)
 class Layout:
-    """Offsets of the transient buffers in their dtype's arena, and the arenas' lengths, in elements."""
+    """Offsets of the transient buffers in their dtype's arena, and its length, in elements."""
 
     offsets: Mapping[Buffer, int]
     lengths: Mapping[str, int]
@@ -109,6 +109,7 @@ def _taken_over(
             named[output_name] == output
             and source is not None
             and source in slot_of
+            
             and slot_of[source].last == index == spans[source][1]
             and source.dtype == output.dtype
             and source.size == output.size

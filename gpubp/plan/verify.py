@@ -1,4 +1,4 @@
-"""Checks a plan before anything runs: contracts, definition before use, aliases, complete gradients."""
+"""Checks a plan before anything runs: contracts, order, aliases, complete gradients."""
 
 from __future__ import annotations
 
@@ -43,11 +43,16 @@ def _verify_aliases(call: Call, layout: Layout, where: str) -> None:
         for other_declared, other in pairs:
             if other is None or other_declared is declared or not _overlap(output, other, layout):
                 continue
-            if (other_declared.name, declared.name) in call.contract.inplace and other.size == output.size:
+            if (
+                other_declared.name,
+                declared.name,
+            ) in call.contract.inplace and other.size == output.size:
                 continue
             if (declared.name, other_declared.name) in call.contract.inplace:
                 continue  # seen from the other side
-            raise PlanError(f"{where}: {declared.name} = {output} overlaps {other_declared.name} = {other}")
+            raise PlanError(
+                f"{where}: {declared.name} = {output} overlaps {other_declared.name} = {other}"
+            )
 
 
 def _overlap(a: Buffer, b: Buffer, layout: Layout) -> bool:
@@ -72,7 +77,9 @@ def _verify_gradients(plan: Plan) -> None:
             if first <= position < last:
                 position = last
         if position < end:
-            raise PlanError(f"the update reads grads[{position}:{end}], which backward never writes")
+            raise PlanError(
+                f"the update reads grads[{position}:{end}], which backward never writes"
+            )
 
 
 def _spans(calls: tuple[Call, ...], *, writes: bool) -> Iterator[tuple[int, int]]:
@@ -88,7 +95,9 @@ def _verify_lifetimes(plan: Plan, layout: Layout) -> None:
     for index, call in enumerate(plan.calls):
         for buffer in call.reads():
             if buffer.region == TRANSIENT and not owner.get(buffer, False):
-                raise PlanError(f"call {index}, {call.kernel}: {buffer} was overwritten before it is read")
+                raise PlanError(
+                    f"call {index}, {call.kernel}: {buffer} was overwritten before it is read"
+                )
         for output in call.writes():
             if output.region == TRANSIENT:
                 for other in owner:

@@ -192,7 +192,9 @@ def _one_by_one(f: Function, slope: Function, keep_z: bool = False) -> tuple[Fun
     return _forward(f), _with_bias(f, keep_z), _delta(slope), _delta_bias_grad(slope)
 
 
-sigmoid, bias_sigmoid, sigmoid_delta, sigmoid_delta_bias_grad = _one_by_one(_sigmoid, _sigmoid_slope)
+sigmoid, bias_sigmoid, sigmoid_delta, sigmoid_delta_bias_grad = _one_by_one(
+    _sigmoid, _sigmoid_slope
+)
 tanh, bias_tanh, tanh_delta, tanh_delta_bias_grad = _one_by_one(_tanh, _tanh_slope)
 relu, bias_relu, relu_delta, relu_delta_bias_grad = _one_by_one(_relu, _relu_slope)
 leaky_relu, bias_leaky_relu, leaky_relu_delta, leaky_relu_delta_bias_grad = _one_by_one(

@@ -42,7 +42,7 @@ def on_compile(listener: Callable[[str], None]) -> Callable[[], None]:
 
 @cache
 def folder() -> Path:
-    """Return the cache folder: $GPUBP_CACHE_DIR, else $XDG_CACHE_HOME/gpubp, else ~/.cache/gpubp."""
+    """Return the cache folder, in $GPUBP_CACHE_DIR, $XDG_CACHE_HOME/gpubp or ~/.cache/gpubp."""
     base = os.environ.get("GPUBP_CACHE_DIR")
     if base is None:
         base = os.path.join(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "gpubp")
@@ -83,7 +83,8 @@ def compile_entry(name: str, source: str) -> int:
             _write(path, source)
         module_name = f"gpubp_compiled_{name}"
         spec = importlib.util.spec_from_file_location(module_name, path)
-        assert spec is not None and spec.loader is not None  # a .py file has both
+        assert spec is not None  # a .py file has a spec and a loader
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         # Numba looks the module up by name when it loads the code; and the code lives as long as
         # the module does.

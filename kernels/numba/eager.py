@@ -21,16 +21,19 @@ def run(
     """Run a kernel on C-contiguous NumPy arrays, outputs last, as its contract lists them.
 
     Raises:
-        OperandError: shapes, dtypes or scalars break the contract, or an array is not C-contiguous.
+        OperandError: shapes, dtypes or scalars break the contract, or an array's layout.
     """
     kernel = contract(name)
     scalars = scalars or {}
     kernel.bind(operands, scalars)
     for declared, array in zip(kernel.operands, operands, strict=True):
-        if array is not None and not array.flags.c_contiguous:
+        if array is None:
+            continue
+        if not (array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative):
             raise OperandError(
-                f"{name}: operand {declared.name!r} is not C-contiguous, which a compiled kernel "
-                "needs; pass numpy.ascontiguousarray(...) of it"
+                f"{name}: operand {declared.name!r} is not C-contiguous, aligned and of native "
+                f"byte order, which a compiled kernel needs; pass numpy.require(..., "
+                f"numpy.{array.dtype.name}, 'CA') of it"
             )
     variant = entry.Variant(
         name, tuple(None if array is None else array.dtype.name for array in operands)

@@ -1,4 +1,4 @@
-"""Exponential and hyperbolic tangent that the compiler can vectorise, and the functions made of them.
+"""Exponential and hyperbolic tangent that the compiler can vectorise, and what is made of them.
 
 Numba from PyPI has no vector library, so ``np.exp`` in a loop is a scalar call for every element.
 float32 has polynomials here, of 2 ulp or better over the whole range; float64, which is for
@@ -50,7 +50,7 @@ def _exp32(x: Any) -> Any:
 
 @njit(fastmath=EXACT, error_model="numpy")
 def _tanh32(x: Any) -> Any:
-    """tanh in float32: an odd polynomial near 0 (Cephes ``tanhf``), 1 - 2 / (exp(2|x|) + 1) beyond."""
+    """tanh in float32: an odd polynomial near 0 (Cephes), 1 - 2 / (exp(2|x|) + 1) beyond."""
     size = abs(x)
     s = x * x
     p = _F(-5.70498872745e-3)
@@ -78,15 +78,15 @@ def tanh(x: Any) -> Any:
 @overload(exp, strict=False)
 def _exp(x: Any) -> Any:
     if x == types.float32:
-        return lambda x: _exp32(x)
-    return lambda x: np.exp(x)
+        return lambda x: _exp32(x)  # noqa: PLW0108 (an overload is a Python function)
+    return lambda x: np.exp(x)  # noqa: PLW0108
 
 
 @overload(tanh, strict=False)
 def _tanh(x: Any) -> Any:
     if x == types.float32:
-        return lambda x: _tanh32(x)
-    return lambda x: np.tanh(x)
+        return lambda x: _tanh32(x)  # noqa: PLW0108
+    return lambda x: np.tanh(x)  # noqa: PLW0108
 
 
 @njit(fastmath=EXACT, error_model="numpy")

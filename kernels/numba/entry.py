@@ -22,7 +22,7 @@ from gpubp.kernels.spec import kernel as contract
 
 Number = float | int | bool
 
-_TEMPLATE = '''"""Entry point of {name}, written by gpubp; compiled and kept beside this file by Numba."""
+_TEMPLATE = '''"""Entry point of {name}, written by gpubp; Numba keeps its code beside it."""
 from numba import carray, cfunc
 from gpubp.kernels.numba.compiled import FLAGS
 from gpubp.kernels.numba.intrinsics import float_of, pointer

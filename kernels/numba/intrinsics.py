@@ -169,7 +169,7 @@ def atomic_load(typingctx: Any, place: Any) -> Any:
 
 @intrinsic
 def relax(typingctx: Any, yielding: Any, function: Any) -> Any:
-    """Wait a moment inside a spin loop; where ``yielding``, call ``sched_yield`` at ``function``."""
+    """Wait a moment in a spin loop; where ``yielding``, call ``sched_yield`` at ``function``."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         if _X86:
@@ -200,13 +200,17 @@ def set_flush_to_zero(typingctx: Any, state: Any) -> Any:
         argument = builder.bitcast(place, I8.as_pointer())
         kind = ir.FunctionType(ir.VoidType(), [I8.as_pointer()])
         module = builder.module
-        builder.call(cgutils.get_or_insert_function(module, kind, "llvm.x86.sse.stmxcsr"), [argument])
+        builder.call(
+            cgutils.get_or_insert_function(module, kind, "llvm.x86.sse.stmxcsr"), [argument]
+        )
         old = builder.zext(builder.load(place), I64)
         wanted = builder.select(
             builder.icmp_signed("<", args[0], I64(0)), builder.or_(old, I64(0x8040)), args[0]
         )
         builder.store(builder.trunc(wanted, I32), place)
-        builder.call(cgutils.get_or_insert_function(module, kind, "llvm.x86.sse.ldmxcsr"), [argument])
+        builder.call(
+            cgutils.get_or_insert_function(module, kind, "llvm.x86.sse.ldmxcsr"), [argument]
+        )
         return old
 
     return types.int64(types.int64), codegen

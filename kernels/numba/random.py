@@ -45,9 +45,7 @@ def random_bits(seed: Any, step: Any, bits: Any, stream: int) -> None:
 
 
 @njit(**FLAGS)
-def dropout(
-    x: Any, seed: Any, step: Any, y: Any, rate: float, stream: int, first: int
-) -> None:
+def dropout(x: Any, seed: Any, step: Any, y: Any, rate: float, stream: int, first: int) -> None:
     """y_i = x_i / (1 - rate) where word first + i is at least rate · 2**32, else 0."""
     s, t, key = _U(stream), _U(step[0]), _U(seed[0])
     threshold = _U(rate * 4294967296.0)

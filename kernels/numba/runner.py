@@ -18,7 +18,12 @@ from numba import carray, njit
 from gpubp.kernels.numba import compiled
 from gpubp.kernels.numba.compiled import FLAGS
 from gpubp.kernels.numba.intrinsics import (
-    atomic_add, atomic_load, call, pointer, relax, set_flush_to_zero,
+    atomic_add,
+    atomic_load,
+    call,
+    pointer,
+    relax,
+    set_flush_to_zero,
 )  # fmt: skip
 
 # What the words of ``run`` mean, in order. ``UPDATE`` is the index of the first call that changes
@@ -85,7 +90,7 @@ def poll(words: Any) -> None:
     halt[0] = atomic_load(pointer(words[0], "int64"))
 
 
-_SOURCE = '''"""Entry point of {name}, written by gpubp; compiled and kept beside this file by Numba."""
+_SOURCE = '''"""Entry point of {name}, written by gpubp; Numba keeps its code beside it."""
 from numba import carray, cfunc
 from gpubp.kernels.numba.compiled import FLAGS
 from gpubp.kernels.numba.runner import {name} as body
