@@ -109,7 +109,7 @@ def _taken_over(
             named[output_name] == output
             and source is not None
             and source in slot_of
-            
+            and call.operands.count(source) == 1  # else it is also read where it may not change
             and slot_of[source].last == index == spans[source][1]
             and source.dtype == output.dtype
             and source.size == output.size
