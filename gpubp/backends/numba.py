@@ -198,14 +198,15 @@ class NumbaExecutable(Executable):
         self._flags[0] = 1
 
     def _view(self, thread: _Thread, buffer: Buffer) -> Vector:
+        flat: Vector
         if buffer.region == DATA:
-            return self.data[buffer.name]
+            flat = self.data[buffer.name]
+            return flat
         if buffer.region == TRANSIENT:
             flat, start = thread.transient[buffer.dtype], thread.layout.offsets[buffer]
         else:
             flat, start = thread.vectors[buffer.region], buffer.offset
-        view: Vector = flat[start : start + buffer.size].reshape(buffer.shape)
-        return view
+        return flat[start : start + buffer.size].reshape(buffer.shape)
 
     def _row(
         self, thread: _Thread, call: Call, views: Sequence[Vector | None] | None = None
