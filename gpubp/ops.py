@@ -15,14 +15,15 @@ The arrays' own library decides where a kernel runs. NumPy arrays have a choice 
 
 Arrays of any other library of the array-API standard (CuPy, PyTorch, array-api-strict, ...) run
 the reference kernels where they are. A result that is not finite is returned as it is, without a
-NumPy warning, so that all backends behave alike.
+NumPy warning, so that all backends behave alike. Labels and rows are checked to be within bounds
+for NumPy arrays; for others that would mean to wait for a GPU.
 """
 
 from __future__ import annotations
 
 import inspect
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar, Token
 from numbers import Integral, Real
 from types import TracebackType
@@ -59,7 +60,7 @@ class use_backend:
         InputError: there is no such backend.
     """
 
-    def __init__(self, name: Literal["numpy", "numba"]) -> None:  # noqa: D107
+    def __init__(self, name: Literal["numpy", "numba"]) -> None:
         self._token: Token[str] = _chosen.set(_known(name))
 
     def __enter__(self) -> None:
@@ -206,6 +207,31 @@ def _same_memory(a: Any, b: Any) -> bool:
     return a is b
 
 
+def _check_indices(kernel: Kernel, operands: Sequence[Any], scalars: Scalars) -> None:
+    """Refuse indices out of bounds: a compiled kernel would read and write outside its arrays."""
+    named = {o.name: x for o, x in zip(kernel.operands, operands, strict=True) if x is not None}
+    for name, values, limit in _indices(named, int(scalars.get("first", 0))):
+        outside = values[(values < 0) | (values >= limit)]
+        if outside.size:
+            raise OperandError(
+                f"{kernel.name}: {name} {outside[0]} is out of bounds, needed is 0 to {limit - 1}"
+            )
+
+
+def _indices(named: Mapping[str, Any], first: int) -> Iterator[tuple[str, Any, int]]:
+    """Yield what a kernel uses as an index: its name, the values and the number of places."""
+    if "labels" in named:
+        labels, mask = named["labels"], named.get("mask")
+        yield "label", labels if mask is None else labels[mask], named["z"].shape[1]
+    if "permutation" in named:
+        yield "permutation", named["permutation"], named["source"].shape[0]
+    if "row" in named and "x" in named:
+        rows = next(named[name] for name in ("permutation", "source", "out") if name in named)
+        yield "row", named["row"] + first + np.arange(named["x"].shape[0]), rows.shape[0]
+    if "rates" in named:
+        yield "step - start", named["step"] - named["start"], named["rates"].shape[0]
+
+
 def _run(
     kernel: Kernel, operands: list[Any], scalars: Scalars, xp: Any, backend: str | None
 ) -> None:
@@ -218,6 +244,7 @@ def _run(
             )
         reference.function(kernel.name)(*operands, **scalars)
         return
+    _check_indices(kernel, operands, scalars)
     if (_chosen.get() if backend is None else _known(backend)) == "numba":
         from gpubp.kernels.numba import eager, entry  # noqa: PLC0415 (imports Numba)
 
