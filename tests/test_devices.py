@@ -157,10 +157,11 @@ class TestDriver:
             f"the NVIDIA driver fails: {failing} returned 100, no CUDA-capable device is detected"
         )
 
-    def test_the_extra_follows_the_driver(self):
-        assert devices.extra((12, 8)) == "gpubp[cuda12]"
-        assert devices.extra((13, 0)) == "gpubp[cuda13]"
-        assert devices.extra((0, 0)) == "gpubp[cuda12]"
+    @pytest.mark.parametrize(
+        ("version", "extra"), [((12, 8), "cuda12"), ((13, 0), "cuda13"), ((0, 0), "cuda12")]
+    )
+    def test_what_is_installed_fits_the_driver(self, version, extra):
+        assert f"'gpubp[{extra}]'" in devices.missing_cuda(devices.Driver(version))
 
 
 def test_the_inventory():

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gpubp.data import target as targets
 from gpubp.data.preprocessing import Matrix, Preprocessing
 from gpubp.data.split import Split, split
-from gpubp.data.table import Table
+from gpubp.data.table import Table, shorten
 from gpubp.data.target import Target, Task
 from gpubp.errors import CheckpointError, InputError
 
@@ -126,8 +126,12 @@ def prepare(
     name, why_target = targets.choose(table, target)
     coding, why_task = targets.infer(table, name, task)
     fingerprint = table.fingerprint()
-    table, notes = with_target(table, name)
-    notes.insert(0, f"target: {name!r}, {why_target}; {coding.task}: {why_task}")
+    notes = [
+        f"{table.rows} rows, {len(table.columns)} columns",
+        *table.notes,
+        f"target: {name!r} ({why_target}), {_said(coding)} ({why_task})",
+    ]
+    table, left_out = with_target(table, name)
     groups = coding.encode(table) if coding.classes else np.zeros(table.rows)
     rows = split(groups, validation=validation, test=test, seed=seed)
     training = table.take(rows.train)
@@ -139,6 +143,11 @@ def prepare(
     preprocessing, learned = Preprocessing.fit(training, name)
     X, filled = preprocessing.apply(table)
     recipe = Recipe(preprocessing, coding, fingerprint, validation, test, seed)
-    return Prepared(
-        recipe, rows, X, coding.encode(table), (*table.notes, *notes, *learned, *filled)
-    )
+    notes += [*left_out, *learned, *filled]
+    return Prepared(recipe, rows, X, coding.encode(table), tuple(notes))
+
+
+def _said(target: Target) -> str:
+    if not target.classes:
+        return "regression"
+    return f"classification into {len(target.classes)} classes: {shorten(target.classes)}"

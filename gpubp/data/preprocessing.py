@@ -23,6 +23,7 @@ Matrix = NDArray[np.float32]
 
 # A column of more different texts would make the network's input mostly zeros.
 _MOST_LEVELS = 256
+_FEW_LEVELS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ class Preprocessing:
             column = _numeric(table, name) if table.is_numeric(name) else _categorical(table, name)
             if column is None:
                 constant.append(name)
-            elif column.width > max(20, min(_MOST_LEVELS, table.rows // 2)):
+            elif column.width > _most_levels(table.rows):
                 diverse.append(name)
             else:
                 columns.append(column)
@@ -153,6 +154,11 @@ class Preprocessing:
                 for column in document
             )
         )
+
+
+def _most_levels(rows: int) -> int:
+    """Return how many different texts tell something: not one a row, nor nearly so."""
+    return min(rows - 1, max(_FEW_LEVELS, rows // 2), _MOST_LEVELS)
 
 
 def _numeric(table: Table, name: str) -> Numeric | None:

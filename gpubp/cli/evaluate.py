@@ -1,0 +1,46 @@
+"""``gpubp evaluate``: a model's predictions against the truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import numpy as np
+
+from gpubp.cli import model
+from gpubp.data.prepare import with_target
+from gpubp.data.table import load
+
+
+@click.command()
+@model.argument
+@click.argument("data")
+@model.with_device
+def command(model_path: Path, data: str, device: str, backend: str | None) -> None:
+    """Compare a model's predictions with the truth in DATA.
+
+    MODEL is the file that 'gpubp train' wrote, or its folder. DATA needs the
+    columns of the training data, the target among them. If it is the training
+    data itself, the rows that were held out for the test are used.
+
+    \b
+    Examples:
+      gpubp evaluate gpubp-run digits
+      gpubp evaluate gpubp-run/model.safetensors houses-2024.csv
+    """
+    trainer, recipe = model.load_model(model_path, device=device, backend=backend)
+    click.echo(f"device: {trainer.device_reason}")
+    table = load(data)
+    seen = table.fingerprint() == recipe.fingerprint
+    table, notes = with_target(table, recipe.target.name)
+    X, filled = recipe.preprocessing.apply(table)
+    for note in (*notes, *filled):
+        click.echo(f"  {note}")
+    rows, which = np.arange(table.rows), "rows"
+    if seen:
+        held_out = recipe.split(table).test
+        which = "rows, which it was trained on"
+        if len(held_out):
+            rows, which = held_out, "held-out rows of the data that it was trained on"
+    result = model.evaluate(trainer, recipe.target, X, recipe.target.encode(table), rows)
+    click.echo(f"{result}, on {len(rows)} {which}")

@@ -1,0 +1,33 @@
+"""``gpubp explain``: the plan of a model's training step, printed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from gpubp.cli import model
+
+
+@click.command()
+@model.argument
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    default=32,
+    show_default=True,
+    help="Rows of the minibatch.",
+)
+@model.with_device
+def command(model_path: Path, batch_size: int, device: str, backend: str | None) -> None:
+    """Print what a training step of MODEL computes, call by call.
+
+    It reads like a derivation of backpropagation for that network. MODEL is the
+    file that 'gpubp train' wrote, or its folder.
+
+    \b
+    Example:
+      gpubp explain gpubp-run
+    """
+    trainer, _ = model.load_model(model_path, device=device, backend=backend)
+    click.echo(str(trainer.plan(batch_size)))

@@ -1,0 +1,135 @@
+"""The entry of the command: its list of commands, and the one place where errors become messages.
+
+A command's module is imported when the command is run, so that ``gpubp --help`` is quick.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+import traceback
+import warnings
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any
+
+import click
+
+from gpubp.errors import GpubpError, InputError, unknown_name
+
+COMMANDS = {
+    "train": "Train a network on a bundled data set, an .npz or a CSV file.",
+    "predict": "Write a model's predictions for the rows of a file.",
+    "evaluate": "Compare a model's predictions with the truth.",
+    "explain": "Print what a training step of a model computes, call by call.",
+    "devices": "Show what hardware and libraries are here, and what is used.",
+}
+
+FAILED, WRONG_USE = 1, 2
+
+
+class Group(click.Group):
+    """The commands, imported on use, behind the error boundary."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands in the order of the help."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"gpubp.cli.{cmd_name}").command
+        if _DEBUG not in command.params:
+            command.params.append(_DEBUG)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the arguments begin with."""
+        if args[0] not in COMMANDS:
+            ctx.fail(str(unknown_name("command", args[0], COMMANDS)))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of the commands without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a command line; end the process with its exit code."""
+        state = SimpleNamespace(debug=False)
+        kwargs |= {"standalone_mode": False, "obj": state}
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            try:
+                code = super().main(*args, **kwargs) or 0
+            except Exception as error:
+                if state.debug:
+                    traceback.print_exc()
+                code = _report(error)
+        sys.exit(code)
+
+
+def _remember_debug(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    ctx.obj.debug = value
+
+
+_DEBUG = click.Option(
+    ["--debug"],
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_remember_debug,
+    help="Show the traceback of an error.",
+)
+
+
+def _report(error: Exception) -> int:
+    """Write an error to the standard error stream in a line or two; return the exit code."""
+    match error:
+        case click.UsageError():
+            where = error.ctx.command_path if error.ctx else "gpubp"
+            click.echo(f"{where}: {error.format_message()}", err=True)
+            click.echo(f"'{where} --help' explains", err=True)
+            return WRONG_USE
+        case click.Abort():
+            click.echo("gpubp: interrupted", err=True)
+        case GpubpError():
+            click.echo(f"gpubp: {error}", err=True)
+            return WRONG_USE if isinstance(error, InputError) else FAILED
+        case OSError(errno=errno.EPIPE):
+            pass  # what reads our output has had enough
+        case _:
+            said = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+            click.echo(f"gpubp: {said} (not foreseen; --debug shows where it came from)", err=True)
+    return FAILED
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    click.echo(f"gpubp: warning: {message}", err=True)
+
+
+@click.group(
+    cls=Group,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(package_name="gpubp")
+@click.pass_context
+def main(ctx: click.Context) -> None:
+    """Train neural networks by backpropagation, on NVIDIA GPUs and on CPUs.
+
+    \b
+    Examples:
+      gpubp train
+      gpubp train houses.csv --target price --epochs 100
+      gpubp predict gpubp-run new-houses.csv --out predictions.csv
+
+    \b
+    Exit codes: 0, all went well; 1, it failed; 2, wrong use: arguments or
+    data that can't be used.
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())

@@ -1,0 +1,75 @@
+"""A model that ``gpubp train`` wrote, and what the commands do with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubp.cli.progress import compilation_shown
+from gpubp.data.prepare import Recipe
+from gpubp.data.target import Target
+from gpubp.errors import InputError
+from gpubp.trainer import Trainer
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+FILE = "model.safetensors"
+
+argument = click.argument("model_path", metavar="MODEL", type=click.Path(path_type=Path))
+
+
+def with_device(command: Command) -> Command:
+    """Give a command the options --device and --backend."""
+    device = click.option(
+        "--device",
+        default="auto",
+        show_default=True,
+        help="auto, cpu, cuda or cuda:1; auto follows $GPUBP_DEVICE.",
+    )
+    backend = click.option(
+        "--backend", help="numba or numpy.  [default: the fastest that the device has]"
+    )
+    return device(backend(command))
+
+
+def load_model(path: Path, *, device: str, backend: str | None) -> tuple[Trainer, Recipe]:
+    """Return the model in a file, or in the folder of a run, and its recipe.
+
+    Raises:
+        InputError: there is no such file.
+        CheckpointError: it is not a model that ``gpubp train`` wrote.
+        DeviceError: the device or backend can't be had.
+    """
+    file = path / FILE if path.is_dir() else path
+    if not file.exists():
+        raise InputError(f"there is no model {str(file)!r}; 'gpubp train' writes one")
+    trainer = Trainer.load(file, device=device, backend=backend)
+    return trainer, Recipe.from_json(trainer.extra.get("recipe", {}))
+
+
+def arrays(
+    trainer: Trainer, X: NDArray[Any], y: NDArray[Any], rows: NDArray[np.intp]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return some of the rows; class ids as 0.0 and 1.0 where the loss takes them so."""
+    ids = trainer.loss.kernel == "softmax_cross_entropy"
+    return X[rows], y[rows] if ids else y[rows].astype(np.float32)
+
+
+def evaluate(
+    trainer: Trainer,
+    target: Target,
+    X: NDArray[Any],
+    y: NDArray[Any],
+    rows: NDArray[np.intp],
+) -> str:
+    """Return the metrics of a model on some of the rows as a phrase, in the target's unit."""
+    with compilation_shown():
+        metrics = trainer.evaluate(*arrays(trainer, X, y, rows))
+    if target.classes:
+        return f"accuracy {metrics['accuracy']:.4f}"
+    return f"rmse {metrics['rmse'] * target.scale:.6g}, R2 {metrics['r2']:.4f}"
