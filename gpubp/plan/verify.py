@@ -43,13 +43,10 @@ def _verify_aliases(call: Call, layout: Layout, where: str) -> None:
         for other_declared, other in pairs:
             if other is None or other_declared is declared or not _overlap(output, other, layout):
                 continue
-            if (
-                other_declared.name,
-                declared.name,
-            ) in call.contract.inplace and other.size == output.size:
+            names = (other_declared.name, declared.name)
+            allowed = names in call.contract.inplace or names[::-1] in call.contract.inplace
+            if allowed and _start(output, layout) == _start(other, layout):
                 continue
-            if (declared.name, other_declared.name) in call.contract.inplace:
-                continue  # seen from the other side
             raise PlanError(
                 f"{where}: {declared.name} = {output} overlaps {other_declared.name} = {other}"
             )
@@ -63,9 +60,13 @@ def _overlap(a: Buffer, b: Buffer, layout: Layout) -> bool:
         return False
     if a.region == DATA:
         return a.name == b.name
-    start_a = layout.offsets[a] if a.region == TRANSIENT else a.offset
-    start_b = layout.offsets[b] if b.region == TRANSIENT else b.offset
+    start_a, start_b = _start(a, layout), _start(b, layout)
     return start_a < start_b + b.size and start_b < start_a + a.size
+
+
+def _start(buffer: Buffer, layout: Layout) -> int:
+    """Return where a buffer starts in its arena or vector, in elements."""
+    return layout.offsets[buffer] if buffer.region == TRANSIENT else buffer.offset
 
 
 def _verify_gradients(plan: Plan) -> None:
