@@ -44,7 +44,8 @@ class Loss(Settings):
         """Emit loss and delta in one pass; return the gradient at ``z``."""
         dz = build.temporary(f"d{z.name}", z.shape[1])
         kernel = self.kernel_for(y)
-        formula = f"L += mean {kernel}({z.name}, {y.name}); {dz.name} = ∂L/∂{z.name}"
+        over = ("mean" if build.training else "sum") + (" of w ·" if weights else "")
+        formula = f"L += {over} {kernel}({z.name}, {y.name}); {dz.name} = ∂L/∂{z.name}"
         operands = (z, y, weights, None, LOSS, dz)
         build.emit(kernel, *operands, formula=formula, **self.scalars(), scale=scale)
         return dz

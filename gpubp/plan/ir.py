@@ -96,13 +96,9 @@ class Call:
 
     @property
     def bytes(self) -> int:
-        """Bytes read and written, a minibatch out of the data counted once."""
-        total = 0
-        for declared, buffer in zip(self.contract.operands, self.operands, strict=True):
-            if buffer is not None and ANY not in buffer.shape:
-                twice = declared.mode in ("update", "accumulate")
-                total += buffer.size * _WIDTH[buffer.dtype] * (2 if twice else 1)
-        return total
+        """Bytes read and written; of the data only the minibatch counts."""
+        moved = (*self.reads(), *self.writes())
+        return sum(b.size * _WIDTH[b.dtype] for b in moved if ANY not in b.shape)
 
 
 _WIDTH = {"float32": 4, "float64": 8, "int64": 8, "uint32": 4, "bool": 1}
@@ -167,11 +163,11 @@ def describe(plan: Plan) -> str:
 
 
 def _call_text(call: Call) -> str:
-    """Return a call as ``kernel(inputs, scalars) -> outputs``."""
-    inputs: list[str] = []
-    outputs: list[str] = []
-    for declared, buffer in zip(call.contract.operands, call.operands, strict=True):
-        if buffer is not None:
-            (outputs if declared.written else inputs).append(str(buffer))
-    scalars = [f"{name}={value:g}" for name, value in call.scalars if value is not False]
-    return f"{call.kernel}({', '.join(inputs + scalars)}) -> {', '.join(outputs)}"
+    """Return a call as ``kernel(what it reads, scalars) -> what it writes``."""
+    defaults = {scalar.name: scalar.default for scalar in call.contract.scalars}
+    given = [str(buffer) for buffer in call.reads()]
+    for name, value in call.scalars:
+        if value != defaults[name]:
+            text = f"{value:g}" if isinstance(value, float) else str(value)
+            given.append(name if value is True else f"{name}={text}")
+    return f"{call.kernel}({', '.join(given)}) -> {', '.join(map(str, call.writes()))}"
