@@ -14,7 +14,7 @@ from typing import Any
 from numba import njit
 
 from gpubp.kernels.numba.compiled import FLAGS
-from gpubp.kernels.numba.elementary import exp, minus, normal_cdf, normal_density
+from gpubp.kernels.numba.elementary import exp, expm1_negative, minus, normal_cdf, normal_density
 from gpubp.kernels.numba.elementary import sigmoid as _logistic
 from gpubp.kernels.numba.elementary import softplus as _log1p_exp
 from gpubp.kernels.numba.elementary import tanh as _hyperbolic
@@ -121,7 +121,8 @@ def _leaky_relu_slope(z: Any, alpha: float) -> Any:
 
 @_scalar
 def _elu(z: Any, alpha: float) -> Any:
-    return z if z > like(0.0, z) else like(alpha, z) * like(math.expm1(z), z)
+    low = like(alpha, z) * expm1_negative(like(0.0, z) if z > like(0.0, z) else z)
+    return z if z > like(0.0, z) else low
 
 
 @_scalar
@@ -174,7 +175,7 @@ def _softplus(z: Any) -> Any:
 
 @_scalar
 def _softplus_slope(a: Any) -> Any:
-    return -like(math.expm1(-a), a)
+    return -expm1_negative(-a)
 
 
 @_scalar

@@ -26,6 +26,47 @@ _EXP_LOW, _EXP_HIGH = np.float32(-87.33654), np.float32(88.37626)
 _F = np.float32
 
 
+@njit(forceinline=True, fastmath=EXACT, error_model="numpy")
+def _split_exp32(x: Any) -> Any:
+    """Return n and exp(r) - 1 for x = n ln 2 + r, |r| <= ln 2 / 2."""
+    n = (x * _LOG2E + _SPLIT) - _SPLIT
+    r = x - n * _LN2_HIGH - n * _LN2_LOW
+    p = _F(1.9875691500e-4)
+    p = p * r + _F(1.3981999507e-3)
+    p = p * r + _F(8.3334519073e-3)
+    p = p * r + _F(4.1665795894e-2)
+    p = p * r + _F(1.6666665459e-1)
+    p = p * r + _F(5.0000001201e-1)
+    return n, p * r * r + r
+
+
+@njit(fastmath=EXACT, error_model="numpy")
+def _expm1_32(x: Any) -> Any:
+    """exp - 1 in float32 for x <= 0, right to the last digits near 0: 2**n (exp(r) - 1) + 2**n - 1.
+
+    Below -87, where exp vanishes beside 1, it is -1.
+    """
+    n, q = _split_exp32(max(x, _EXP_LOW))
+    power = scaled_by_power_of_two(_F(1.0), n)
+    y = power * q + (power - _F(1.0))
+    return y if x == x else x  # noqa: PLR0124 (NaN)
+
+
+@njit(fastmath=EXACT, error_model="numpy")
+def _log1p32(u: Any) -> Any:
+    """log(1 + u) in float32 for 0 <= u <= 1: 2 artanh(s), s = u / (2 + u) <= 1/3, by its series."""
+    s = u / (_F(2.0) + u)
+    z = s * s
+    p = _F(1 / 15)
+    p = p * z + _F(1 / 13)
+    p = p * z + _F(1 / 11)
+    p = p * z + _F(1 / 9)
+    p = p * z + _F(1 / 7)
+    p = p * z + _F(1 / 5)
+    p = p * z + _F(1 / 3)
+    return _F(2.0) * (s + s * z * p)
+
+
 @njit(fastmath=EXACT, error_model="numpy")
 def _exp32(x: Any) -> Any:
     """exp in float32: x = n ln 2 + r, |r| <= ln 2 / 2, a polynomial in r, times 2**n.
@@ -33,16 +74,8 @@ def _exp32(x: Any) -> Any:
     The polynomial is the one of the Cephes library (Moshier 1992), ``expf``. Results below the
     smallest normal number are 0.
     """
-    inside = min(max(x, _EXP_LOW), _EXP_HIGH)
-    n = (inside * _LOG2E + _SPLIT) - _SPLIT
-    r = inside - n * _LN2_HIGH - n * _LN2_LOW
-    p = _F(1.9875691500e-4)
-    p = p * r + _F(1.3981999507e-3)
-    p = p * r + _F(8.3334519073e-3)
-    p = p * r + _F(4.1665795894e-2)
-    p = p * r + _F(1.6666665459e-1)
-    p = p * r + _F(5.0000001201e-1)
-    y = scaled_by_power_of_two(p * r * r + r + _F(1.0), n)
+    n, q = _split_exp32(min(max(x, _EXP_LOW), _EXP_HIGH))
+    y = scaled_by_power_of_two(q + _F(1.0), n)
     y = y if x >= _EXP_LOW else _F(0.0)
     y = y if x <= _EXP_HIGH else _F(np.inf)
     return y if x == x else x  # noqa: PLR0124 (NaN)
@@ -95,6 +128,30 @@ def minus(x: Any, y: Any) -> Any:
     return x - y
 
 
+def expm1_negative(x: Any) -> Any:
+    """Return exp(x) - 1 of a float32 or float64 that is at most 0."""
+    return np.expm1(x)
+
+
+def log1p_fraction(u: Any) -> Any:
+    """Return log(1 + u) of a float32 or float64 from 0 to 1."""
+    return np.log1p(u)
+
+
+@overload(expm1_negative, strict=False)
+def _expm1_negative(x: Any) -> Any:
+    if x == types.float32:
+        return lambda x: _expm1_32(x)  # noqa: PLW0108
+    return lambda x: np.expm1(x)  # noqa: PLW0108
+
+
+@overload(log1p_fraction, strict=False)
+def _log1p_fraction(u: Any) -> Any:
+    if u == types.float32:
+        return lambda u: _log1p32(u)  # noqa: PLW0108
+    return lambda u: np.log1p(u)  # noqa: PLW0108
+
+
 @register_jitable
 def sigmoid(z: Any) -> Any:
     """1 / (1 + exp(-z)); exp overflows to infinity where the quotient is 0."""
@@ -104,7 +161,8 @@ def sigmoid(z: Any) -> Any:
 @register_jitable
 def softplus(z: Any) -> Any:
     """log(1 + exp(z)), without overflow and right to the last digits for very negative z."""
-    return max(z, like(0.0, z)) + like(math.log1p(exp(-abs(z))), z)
+    positive = like(0.0, z) if z < like(0.0, z) else z  # NaN stays
+    return positive + log1p_fraction(exp(-abs(z)))
 
 
 @register_jitable
