@@ -40,7 +40,7 @@ def collect(trainer: Trainer) -> tuple[Tensors, dict[str, Any]]:
     engine = trainer._trained()
     tensors: Tensors = engine.named(PARAMS)
     tensors |= {_STATE + name: engine.read(name) for name in trainer.optimizer.state}
-    callbacks = {callback.key: callback.state() for callback in trainer._callbacks}
+    callbacks = {c.key: c.state() for c in trainer._callbacks if c.key}
     values: dict[str, dict[str, Any]] = {}
     for key, entries in (callbacks or trainer._callback_states).items():
         values[key] = {}

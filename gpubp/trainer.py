@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gpubp import backends, checkpoint, devices, state
 from gpubp.backends.modes import Trace
-from gpubp.callbacks import Callback, Checkpoint, Progress, Run, as_callback
+from gpubp.callbacks import Callback, Progress, Run, as_callbacks
 from gpubp.data import check
 from gpubp.engine import Data, Engine
 from gpubp.errors import InputError, NonFiniteError, unknown_name
@@ -185,27 +185,30 @@ class Trainer:
         data, validation = self._split(data, validation_data, validation_fraction)
         _check_count("epochs", epochs)
         _check_batch_size(batch_size, data.size)
-        # Checkpoints come last, so that they hold what the other callbacks made of the epoch.
-        self._callbacks = sorted(
-            map(as_callback, callbacks), key=lambda callback: isinstance(callback, Checkpoint)
-        )
+        self._callbacks = as_callbacks(callbacks)
         run = self._begin(data, epochs, batch_size, resume=resume)
-        epoch = _Epoch(self, data, validation, run, shuffle)
-        for callback in self._callbacks:
-            callback.on_fit_start(self, run)
         try:
-            while self.epoch < run.first_epoch + run.epochs:
-                record = epoch.run()
-                # Every callback is asked, whatever another one answers.
-                answers = [callback.on_epoch_end(self, record) for callback in self._callbacks]
-                if any(answers):
-                    break
+            self._run_epochs(_Epoch(self, data, validation, run, shuffle), run)
         except NonFiniteError as error:
             raise self._explained(error) from None
+        finally:
+            # Kept for a save that follows an interruption; a run that ended has no further use.
+            self._callback_states = {c.key: c.state() for c in self._callbacks if c.key}
+            for callback in self._callbacks:
+                callback.close()
+            self._callbacks = []
+        self._run, self._callback_states = None, {}
+        return self.history
+
+    def _run_epochs(self, epoch: _Epoch, run: Run) -> None:
+        """Run epochs until the last one, or until a callback ends the run."""
+        # Every callback is asked, whatever another one answers.
+        answers = [callback.on_fit_start(self, run) for callback in self._callbacks]
+        while not any(answers) and self.epoch < run.last_epoch:
+            record = epoch.run()
+            answers = [callback.on_epoch_end(self, record) for callback in self._callbacks]
         for callback in self._callbacks:
             callback.on_fit_end(self)
-        self._run, self._callbacks = None, []
-        return self.history
 
     def predict(self, X: Any) -> Any:
         """Return predictions for the rows of X (N, I).
