@@ -60,7 +60,7 @@ class Group(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run a command line; end the process with its exit code."""
         state = SimpleNamespace(debug=False)
-        kwargs |= {"standalone_mode": False, "obj": state}
+        kwargs |= {"standalone_mode": False, "obj": state, "prog_name": "gpubp"}
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             try:

@@ -8,7 +8,7 @@ from textwrap import indent
 
 import click
 
-from gpubp import files
+from gpubp import checkpoint, files
 from gpubp.callbacks import Callback, Checkpoint, EarlyStopping, HistoryCSV, ProgressLine
 from gpubp.cli import model
 from gpubp.cli.progress import compilation_shown
@@ -180,7 +180,6 @@ def fit(options: Options, prepared: Prepared, trainer: Trainer, paths: Files, re
     if options.patience is not None:
         callbacks.append(EarlyStopping(patience=options.patience))
     callbacks.append(Checkpoint(paths.model))
-    begun = trainer.epoch
     try:
         with compilation_shown():
             trainer.fit(
@@ -193,18 +192,21 @@ def fit(options: Options, prepared: Prepared, trainer: Trainer, paths: Files, re
                 resume=resume,
             )
     except KeyboardInterrupt:
-        saved = resume or trainer.epoch > begun
-        click.echo(
-            f"gpubp: stopped; {paths.model} holds epoch {trainer.epoch}; go on with: "
-            f"gpubp train --resume --out {paths.folder}"
-            if saved
-            else "gpubp: stopped before the first epoch was saved",
-            err=True,
-        )
+        click.echo(f"gpubp: stopped; {_how_to_go_on(trainer, paths)}", err=True)
         return False
     trainer.extra["complete"] = True
     trainer.save(paths.model)
     return True
+
+
+def _how_to_go_on(trainer: Trainer, paths: Files) -> str:
+    if trainer.saved_to is None:
+        return "the first epoch was not saved yet"
+    _, document = checkpoint.load(paths.model)
+    return (
+        f"{paths.model} holds epoch {document['epoch']}; go on with: "
+        f"gpubp train --resume --out {paths.folder}"
+    )
 
 
 def finish(prepared: Prepared, trainer: Trainer, paths: Files) -> None:

@@ -1,0 +1,218 @@
+"""The command as a whole: help, exit codes, errors, and what is on the screen."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from contextlib import redirect_stderr
+from pathlib import Path
+
+import pytest
+
+from gpubp.cli import main as module
+from gpubp.cli.main import COMMANDS
+from gpubp.cli.progress import compilation_shown
+from gpubp.errors import GpubpError
+from gpubp.kernels.numba import compiled
+
+from .test_train import assert_equal_models
+
+GPUBP = (sys.executable, "-c", "from gpubp.cli.main import main; main()")
+
+
+def run(*arguments, **environment):
+    return subprocess.run(
+        [*GPUBP, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_help_lists_every_command_with_examples(gpubp, arguments):
+    result = gpubp(*arguments)
+    assert result.code == 0
+    for command, text in COMMANDS.items():
+        assert command in result.out
+        assert text in result.out
+    assert "Examples:" in result.out
+    assert "Exit codes" in result.out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_examples(gpubp, command):
+    result = gpubp(command, "--help")
+    assert result.code == 0
+    assert "Example" in result.out
+    assert f"gpubp {command} " in result.out
+    assert result.out.count("--debug") == 1
+    assert max(map(len, result.out.splitlines())) <= 80
+
+
+def test_help_imports_neither_a_compiler_nor_data():
+    code = (
+        "import sys\nfrom gpubp.cli.main import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "sys.exit(bool({'numpy', 'numba', 'sklearn', 'matplotlib', 'rich'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_the_version(gpubp):
+    assert gpubp("--version").out.startswith("gpubp, version ")
+
+
+def test_an_unknown_command(gpubp):
+    result = gpubp("trian")
+    assert result.code == 2
+    assert result.errors[0].startswith("gpubp: unknown command 'trian'; did you mean 'train'?")
+    assert result.errors[1:] == ["'gpubp --help' explains"]
+
+
+class TestDevices:
+    def test_what_is_here(self, gpubp):
+        result = gpubp("devices")
+        assert result.code == 0
+        for word in ("CPU", "usable", "BLAS", "Numba", "GPU", "CuPy", "pip install", "used"):
+            assert word in result.out
+
+    def test_a_device_by_variable_that_is_not_there(self, gpubp, monkeypatch):
+        monkeypatch.setenv("GPUBP_DEVICE", "cuda")
+        result = gpubp("devices")
+        assert result.code == 0
+        assert "nothing: device 'cuda' can't be had" in result.out
+
+    def test_kernels(self, gpubp):
+        lines = gpubp("devices", "--kernels").out.splitlines()
+        assert lines[0].split() == ["kernel", "reference", "numba"]
+        assert ["relu", "yes", "yes"] in [line.split() for line in lines]
+
+
+class TestErrors:
+    @pytest.fixture
+    def failing(self, gpubp, monkeypatch):
+        """Have a command fail with an error."""
+
+        def fail(error, *arguments):
+            def resolve(*_):
+                raise error
+
+            monkeypatch.setattr("gpubp.devices.resolve", resolve)
+            return gpubp("train", *arguments)
+
+        return fail
+
+    def test_a_failure_is_one_line(self, failing):
+        result = failing(GpubpError("it went wrong"))
+        assert (result.code, result.errors) == (1, ["gpubp: it went wrong"])
+
+    def test_debug_shows_the_traceback(self, failing):
+        result = failing(GpubpError("it went wrong"), "--debug")
+        assert result.code == 1
+        assert "Traceback" in result.err
+        assert result.errors[-1] == "gpubp: it went wrong"
+
+    def test_an_unforeseen_error_is_one_line_too(self, failing):
+        result = failing(ZeroDivisionError("division by zero\nand more"))
+        assert result.code == 1
+        assert result.errors == [
+            "gpubp: ZeroDivisionError: division by zero "
+            "(not foreseen; --debug shows where it came from)"
+        ]
+
+    def test_ctrl_c(self, failing):
+        result = failing(KeyboardInterrupt())
+        assert result.code == 1
+        assert result.errors[-1] == "gpubp: interrupted"
+
+    def test_a_closed_pipe_is_no_error(self):
+        command = f"'{sys.executable}' -c '{GPUBP[2]}' devices --kernels | head -n 1"
+        done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+        assert done.stderr == ""
+
+    def test_warnings_are_one_line(self, capsys):
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.showwarning = module._show_warning
+            warnings.warn("mind the gap", stacklevel=1)
+        assert capsys.readouterr().err == "gpubp: warning: mind the gap\n"
+
+
+class TestCompilation:
+    """Kernels are announced by calling the listeners, as the compiler does."""
+
+    @staticmethod
+    def shown(kernels, terminal):
+        """Return what is written before and after the end of the compilation."""
+        stream = io.StringIO()
+        stream.isatty = lambda: terminal
+        with redirect_stderr(stream):
+            with compilation_shown():
+                for kernel in kernels:
+                    for listener in compiled._listeners:
+                        listener(kernel)
+                during = stream.getvalue()
+            return during, stream.getvalue().removeprefix(during)
+
+    def test_a_terminal_shows_the_kernel_and_is_cleared(self):
+        during, after = self.shown(["matmul", "relu"], terminal=True)
+        assert during.endswith("\r\x1b[2Kcompiling kernels, once per machine: 2 relu")
+        assert after == "\r\x1b[2K"
+
+    def test_a_file_gets_one_line(self):
+        shown = self.shown(["matmul", "relu"], terminal=False)
+        assert shown == ("compiling kernels, once per machine\n", "")
+
+    def test_nothing_is_said_if_nothing_is_compiled(self):
+        before = list(compiled._listeners)
+        assert self.shown([], terminal=True) == ("", "")
+        assert compiled._listeners == before
+
+
+class TestProcess:
+    def test_success_and_failures(self):
+        options = ("--hidden", "4", "--epochs", "2", "--backend", "numpy")
+        done = run("train", "iris", *options)
+        assert done.returncode == 0, done.stderr
+        assert Path("gpubp-run/curves.png").exists()
+        assert run("train", "iris", "--hidden", "x").returncode == 2
+        done = run("evaluate", "gpubp-run", "iris", GPUBP_DEVICE="cuda")
+        assert done.returncode == 1
+        assert len(done.stderr.splitlines()) == 1
+
+    def test_a_run_that_is_killed_and_stopped_goes_on_to_the_same_end(self):
+        options = ("iris", "--hidden", "4", "--epochs", "80", "--backend", "numpy")
+        assert run("train", *options, "--out", "whole").returncode == 0
+        code, _ = stop_after_an_epoch(signal.SIGKILL, *options, "--out", "parts")
+        assert code == -signal.SIGKILL
+        code, errors = stop_after_an_epoch(signal.SIGINT, "--resume", "--out", "parts")
+        assert code == 1
+        assert errors.endswith("go on with: gpubp train --resume --out parts\n")
+        done = run("train", "--resume", "--out", "parts")
+        assert done.returncode == 0, done.stderr
+        assert "the run was complete" not in done.stdout
+        assert_equal_models("whole", "parts")
+
+
+def stop_after_an_epoch(how, *arguments):
+    """Start training, send it a signal when it has saved an epoch; return exit code and errors."""
+    process = subprocess.Popen(
+        [*GPUBP, "train", *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    seen = []
+    for line in process.stderr:
+        seen.append(line)
+        if line.startswith("epoch") and len(seen) > 1:
+            process.send_signal(how)
+            break
+    _, rest = process.communicate(timeout=60)
+    return process.returncode, "".join(seen) + rest
