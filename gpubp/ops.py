@@ -100,7 +100,9 @@ def _make(kernel: Kernel) -> Callable[..., Any]:
     def op(*args: Any, **kwargs: Any) -> Any:
         given = signature.bind(*args, **kwargs).arguments
         backend = given.pop("backend", None)
-        scalars = {s.name: given.pop(s.name) for s in kernel.scalars if s.name in given}
+        scalars = kernel.bind_scalars(
+            {s.name: given.pop(s.name) for s in kernel.scalars if s.name in given}
+        )
         if returned:
             given |= _named_outputs(kernel, returned, given.pop("out", None))
         operands = [given.get(operand.name) for operand in kernel.operands]

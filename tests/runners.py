@@ -46,6 +46,7 @@ def evaluate(run, name, /, **values):
     """Return what a kernel writes for operands and scalars given by name, each in an array."""
     kernel = KERNELS[name]
     scalars = {s.name: values.pop(s.name) for s in kernel.scalars if s.name in values}
+    scalars = kernel.bind_scalars(scalars)
     operands = [values.pop(operand.name, None) for operand in kernel.operands]
     assert not values, f"{name} has no {sorted(values)}"
     made = kernel.infer(operands, scalars)

@@ -160,6 +160,14 @@ def test_numbers_stand_for_arrays_of_one(how):
     np.testing.assert_array_equal(y, arrays)
 
 
+@every_library
+def test_scalars_may_be_of_numpy(array, how):
+    z = array(np.array([-1.0], np.float32))
+    a = ops.leaky_relu(z, alpha=np.float64(0.5), **how)
+    assert np.asarray(a).dtype == np.float32
+    assert float(a[0]) == -0.5
+
+
 def spy(monkeypatch):
     """Record which kernels run in Numba."""
     from gpubp.kernels.numba import eager  # noqa: PLC0415

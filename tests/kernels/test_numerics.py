@@ -138,6 +138,18 @@ def test_slopes_at_a_kink_are_zero(run):
 
 
 @every_backend
+def test_kinks_are_at_zero_and_nowhere_near(run):
+    z, da = np.array([-1e-30, 0.0, 1e-30]), np.array([3.0, 3.0, 3.0])
+    for name, scalars in (("relu", {}), ("leaky_relu", {"alpha": 0.5}), ("elu", {"alpha": 0.5})):
+        below = scalars.get("alpha", 0)
+        a = evaluate(run, name, z=z, **scalars)["a"]
+        np.testing.assert_allclose(a, [below * -1e-30, 0, 1e-30])
+        saved = {"z": z} if name == "leaky_relu" else {"a": a}
+        dz = evaluate(run, f"{name}_delta", da=da, **saved, **scalars)["dz"]
+        np.testing.assert_allclose(dz, [below * 3, below * 3, 3])
+
+
+@every_backend
 @both_dtypes
 def test_softmax_does_not_care_for_a_shift(run, dtype):
     """The logits are exact in float32 with the shift and without it."""
@@ -220,7 +232,15 @@ def test_the_first_of_equal_maxima_counts(run):
 
 @every_backend
 def test_a_number_at_the_threshold_is_no_yes(run):
-    z, t = np.array([[0.0], [0.0], [1e-300]]), np.array([[0.0], [1.0], [1.0]])
+    z, t = np.array([[0.0], [-1.0], [1e-300]]), np.array([[0.0], [0.5], [0.5000001]])
+    count = evaluate(run, "count_correct_binary", z=z, t=t, count=np.array([0]))["count"]
+    assert count == 3
+
+
+@every_backend
+def test_a_row_is_right_if_all_of_it_is(run):
+    z = np.array([[2.0, -2.0], [2.0, -2.0], [2.0, -2.0], [2.0, 2.0]])
+    t = np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [1.0, 0.6]])
     count = evaluate(run, "count_correct_binary", z=z, t=t, count=np.array([0]))["count"]
     assert count == 2
 

@@ -90,6 +90,14 @@ def test_a_mask_is_the_bits_above_the_threshold(run):
 
 
 @every_backend
+def test_a_word_at_the_threshold_is_kept(run):
+    word, values = bits(run, 1)[0], {"seed": np.array([1]), "step": np.array([0]), "stream": 0}
+    for rate, kept in ((word / 2**32, True), ((word + 1.0) / 2**32, False)):
+        y = evaluate(run, "dropout", x=np.ones(1), rate=rate, **values)["y"]
+        assert (y != 0) == kept
+
+
+@every_backend
 def test_seed_step_and_stream_each_make_other_bits(run):
     draws = [
         tuple(bits(run, 8, **change))
