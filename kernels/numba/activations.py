@@ -218,14 +218,14 @@ exponential, bias_exponential, exponential_delta, exponential_delta_bias_grad = 
 
 @njit(**FLAGS)
 def identity(z: Any, a: Any) -> None:
-    """A = z."""
+    """a = z."""
     for i in range(z.size):
         a[i] = z[i]
 
 
 @njit(**FLAGS)
 def identity_delta(da: Any, dz: Any) -> None:
-    """Dz = da."""
+    """dz = da."""
     for i in range(da.size):
         dz[i] = da[i]
 

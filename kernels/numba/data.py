@@ -59,12 +59,12 @@ def put_rows(x: Any, row: Any, out: Any, first: int) -> None:
 
 @njit(**FLAGS)
 def advance(row: Any, step: Any, rows: int, steps: int) -> None:
-    """Row += rows; step += steps."""
+    """row += rows; step += steps."""
     row[0] += rows
     step[0] += steps
 
 
 @njit(**FLAGS)
 def rate(rates: Any, step: Any, start: Any, lr: Any) -> None:
-    """Lr = rates[step - start]."""
+    """lr = rates[step - start]."""
     lr[0] = rates[step[0] - start[0]]

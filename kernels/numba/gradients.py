@@ -12,7 +12,7 @@ from gpubp.kernels.numba.compiled import FLAGS
 
 @njit(**FLAGS)
 def l1_penalty(params: Any, grads: Any, l1: float) -> None:
-    """Grads += l1 sign(params)."""
+    """grads += l1 sign(params)."""
     step, zero = grads.dtype.type(l1), grads.dtype.type(0)
     for i in range(params.size):
         p = params[i]
@@ -22,7 +22,7 @@ def l1_penalty(params: Any, grads: Any, l1: float) -> None:
 
 @njit(**FLAGS)
 def l2_penalty(params: Any, grads: Any, l2: float) -> None:
-    """Grads += l2 params."""
+    """grads += l2 params."""
     factor = grads.dtype.type(l2)
     for i in range(params.size):
         grads[i] += factor * params[i]
@@ -30,7 +30,7 @@ def l2_penalty(params: Any, grads: Any, l2: float) -> None:
 
 @njit(**FLAGS)
 def clip_value(grads: Any, limit: float) -> None:
-    """Grads = min(max(grads, -limit), limit); NaN stays."""
+    """grads = min(max(grads, -limit), limit); NaN stays."""
     high = grads.dtype.type(limit)
     for i in range(grads.size):
         g = grads[i]
@@ -40,7 +40,7 @@ def clip_value(grads: Any, limit: float) -> None:
 
 @njit(**FLAGS)
 def clip_norm(squares: Any, grads: Any, limit: float) -> None:
-    """Grads *= min(1, limit / sqrt(sum squares))."""
+    """grads *= min(1, limit / sqrt(sum squares))."""
     norm = math.sqrt(squares.sum())
     if not norm <= limit:  # NaN too: it goes to every element
         factor = grads.dtype.type(limit / norm)
@@ -50,6 +50,6 @@ def clip_norm(squares: Any, grads: Any, limit: float) -> None:
 
 @njit(**FLAGS)
 def add(x: Any, y: Any) -> None:
-    """Y += x."""
+    """y += x."""
     for i in range(y.size):
         y[i] += x[i]

@@ -14,7 +14,7 @@ from gpubp.kernels.numba.intrinsics import gemm
 def matmul(
     a: Any, b: Any, c: Any, transpose_a: bool, transpose_b: bool, accumulate: bool, blas: int
 ) -> None:
-    """C = a b, or c += a b; ``blas`` is the address of the Fortran gemm of this dtype."""
+    """c = a b, or c += a b; ``blas`` is the address of the Fortran gemm of this dtype."""
     gemm(blas, a, b, c, transpose_a, transpose_b, accumulate)
 
 

@@ -12,7 +12,7 @@ from gpubp.kernels.numba.compiled import FLAGS
 
 @njit(**FLAGS)
 def sum_of_squares(x: Any, total: Any) -> None:
-    """Total = sum_i x_i², in float64."""
+    """total = sum_i x_i², in float64."""
     s = 0.0
     for i in range(x.size):
         s += np.float64(x[i]) * np.float64(x[i])
@@ -21,7 +21,7 @@ def sum_of_squares(x: Any, total: Any) -> None:
 
 @njit(**FLAGS)
 def sum_of_squared_errors(z: Any, t: Any, total: Any) -> None:
-    """Total += sum (z - t)², in float64."""
+    """total += sum (z - t)², in float64."""
     s = 0.0
     for i in range(z.shape[0]):
         for k in range(z.shape[1]):

@@ -20,7 +20,7 @@ def sgd(grads: Any, lr: Any, params: Any) -> None:
 
 @njit(**FLAGS)
 def momentum(grads: Any, lr: Any, velocity: Any, params: Any, momentum: float) -> None:
-    """Velocity = momentum velocity - lr g; params += velocity."""
+    """velocity = momentum velocity - lr g; params += velocity."""
     rate, mu = params.dtype.type(lr[0]), params.dtype.type(momentum)
     for i in range(params.size):
         v = mu * velocity[i] - rate * grads[i]
@@ -30,7 +30,7 @@ def momentum(grads: Any, lr: Any, velocity: Any, params: Any, momentum: float) -
 
 @njit(**FLAGS)
 def nesterov(grads: Any, lr: Any, velocity: Any, params: Any, momentum: float) -> None:
-    """Velocity = momentum velocity - lr g; params += momentum velocity - lr g."""
+    """velocity = momentum velocity - lr g; params += momentum velocity - lr g."""
     rate, mu = params.dtype.type(lr[0]), params.dtype.type(momentum)
     for i in range(params.size):
         down = rate * grads[i]
@@ -75,7 +75,7 @@ def adamw(
 
 @njit(**FLAGS)
 def rmsprop(grads: Any, lr: Any, v: Any, params: Any, rho: float, eps: float) -> None:
-    """V = rho v + (1 - rho) g²; params -= lr g / (sqrt(v) + eps)."""
+    """v = rho v + (1 - rho) g²; params -= lr g / (sqrt(v) + eps)."""
     real = params.dtype.type
     rate, keep, take, e = real(lr[0]), real(rho), real(1 - rho), real(eps)
     for i in range(params.size):
@@ -87,7 +87,7 @@ def rmsprop(grads: Any, lr: Any, v: Any, params: Any, rho: float, eps: float) ->
 
 @njit(**FLAGS)
 def adagrad(grads: Any, lr: Any, v: Any, params: Any, eps: float) -> None:
-    """V += g²; params -= lr g / (sqrt(v) + eps)."""
+    """v += g²; params -= lr g / (sqrt(v) + eps)."""
     real = params.dtype.type
     rate, e = real(lr[0]), real(eps)
     for i in range(params.size):

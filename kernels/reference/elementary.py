@@ -1,4 +1,4 @@
-"""Functions that several reference kernels need and the array-API standard does not have."""
+"""Functions that reference kernels share, or that the array-API standard does not have so."""
 
 from __future__ import annotations
 
@@ -11,6 +11,16 @@ from array_api_compat import array_namespace
 _STEP = 0.5
 _FAR = 30.0  # where exp(-x²) is 0, and the product with an infinite x would not be
 _NODES = tuple(((n + 0.5) * _STEP) ** 2 for n in range(13))
+
+
+def clip(x: Any, limit: float) -> Any:
+    """min(max(x, -limit), limit); NaN stays.
+
+    The standard's own clip, as array-api-compat has it, picks elements by a mask, for which a GPU
+    must tell the host how many there are.
+    """
+    xp = array_namespace(x)
+    return xp.minimum(xp.maximum(x, -limit), limit)
 
 
 def sigmoid(z: Any) -> Any:

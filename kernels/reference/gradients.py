@@ -6,6 +6,8 @@ from typing import Any
 
 from array_api_compat import array_namespace
 
+from gpubp.kernels.reference.elementary import clip
+
 
 def l1_penalty(params: Any, grads: Any, *, l1: float) -> None:
     """grads += l1 sign(params)."""
@@ -19,7 +21,7 @@ def l2_penalty(params: Any, grads: Any, *, l2: float) -> None:
 
 def clip_value(grads: Any, *, limit: float) -> None:
     """grads = min(max(grads, -limit), limit)."""
-    grads[...] = array_namespace(grads).clip(grads, -limit, limit)
+    grads[...] = clip(grads, limit)
 
 
 def clip_norm(squares: Any, grads: Any, *, limit: float) -> None:

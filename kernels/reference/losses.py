@@ -54,9 +54,8 @@ def huber(
     scale: float = 1.0,
 ) -> None:
     """l = ½ r² if |r| <= threshold else threshold (|r| - ½ threshold), r = z - t."""
-    xp = array_namespace(z, t)
     r = z - t
-    slope = xp.clip(r, -threshold, threshold)
+    slope = elementary.clip(r, threshold)
     _record(slope * (r - 0.5 * slope), slope, weights, mask, loss, dz, scale)
 
 
