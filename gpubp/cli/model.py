@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubp.cli.params import Command
 from gpubp.cli.progress import compilation_shown
 from gpubp.data.prepare import Recipe
 from gpubp.data.target import Target
 from gpubp.errors import InputError
 from gpubp.trainer import Trainer
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 FILE = "model.safetensors"
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from gpubp.kernels.numba import compiled
+from gpubp.kernels.spec import KERNELS
 
 _START_OF_EMPTY_LINE = "\r\x1b[2K"
 
@@ -17,16 +19,19 @@ def compilation_shown() -> Iterator[None]:
 
     Where the standard error stream is not a terminal, the first kernel is announced and no other.
     """
-    count, terminal = 0, sys.stderr.isatty()
+    # The stream as it is now: a progress line would put what is written later on lines of its own.
+    stream, count = sys.stderr, 0
+    terminal = stream.isatty()
 
-    def show(kernel: str) -> None:
+    def show(variant: str) -> None:
         nonlocal count
         count += 1
+        text = "compiling kernels, once per machine"
         if terminal:
-            text = f"compiling kernels, once per machine: {count} {kernel}"
-            print(_START_OF_EMPTY_LINE + text, end="", file=sys.stderr, flush=True)
+            text = f"{text}: {count} {_kernel(variant)}"[: shutil.get_terminal_size().columns - 1]
+            print(_START_OF_EMPTY_LINE + text, end="", file=stream, flush=True)
         elif count == 1:
-            print("compiling kernels, once per machine", file=sys.stderr, flush=True)
+            print(text, file=stream, flush=True)
 
     stop = compiled.on_compile(show)
     try:
@@ -34,4 +39,10 @@ def compilation_shown() -> Iterator[None]:
     finally:
         stop()
         if count and terminal:
-            print(_START_OF_EMPTY_LINE, end="", file=sys.stderr, flush=True)
+            print(_START_OF_EMPTY_LINE, end="", file=stream, flush=True)
+
+
+def _kernel(variant: str) -> str:
+    """Return the kernel's name, without the dtypes that a variant's ends with."""
+    names = [name for name in KERNELS if variant.startswith(f"{name}_")]
+    return max(names, key=len, default=variant)

@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from gpubp import devices
 from gpubp.cli import model, run
-from gpubp.cli.params import Name, Widths
+from gpubp.cli.params import Command, Name, Widths
 from gpubp.errors import CheckpointError, InputError
 from gpubp.kernels.spec import ACTIVATIONS
 from gpubp.losses import LOSSES
 from gpubp.optimizers import OPTIMIZERS
 from gpubp.schedules import SCHEDULES
 from gpubp.trainer import Trainer
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 _COUNT = click.IntRange(1)
 _POSITIVE = click.FloatRange(0, min_open=True)
@@ -129,6 +127,8 @@ def command(
     files.check()
     prepared = run.prepare_data(options)
     if not resume:
+        if files.model.exists():
+            click.echo(f"the earlier run in {out} is replaced")
         trainer = run.new_trainer(options, prepared, device, backend)
     elif prepared.recipe != recipe:
         raise InputError(
@@ -136,7 +136,7 @@ def command(
             "that, or train anew without --resume"
         )
     run.describe(options, prepared, trainer)
-    if trainer.extra["complete"]:
+    if trainer.extra.get("complete"):
         click.echo(f"the run was complete after epoch {trainer.epoch}")
     elif not run.fit(options, prepared, trainer, files, resume):
         ctx.exit(1)

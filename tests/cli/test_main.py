@@ -161,9 +161,14 @@ class TestCompilation:
             return during, stream.getvalue().removeprefix(during)
 
     def test_a_terminal_shows_the_kernel_and_is_cleared(self):
-        during, after = self.shown(["matmul", "relu"], terminal=True)
-        assert during.endswith("\r\x1b[2Kcompiling kernels, once per machine: 2 relu")
+        during, after = self.shown(["matmul_float32", "relu_delta_float32"], terminal=True)
+        assert during.endswith("\r\x1b[2Kcompiling kernels, once per machine: 2 relu_delta")
         assert after == "\r\x1b[2K"
+
+    def test_a_narrow_terminal_is_not_overrun(self, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "30")
+        during, _ = self.shown(["matmul_float32"], terminal=True)
+        assert during == "\r\x1b[2K" + "compiling kernels, once per machine"[:29]
 
     def test_a_file_gets_one_line(self):
         shown = self.shown(["matmul", "relu"], terminal=False)
