@@ -97,7 +97,7 @@ def results(case, way, precision):
         "parameters": trainer.parameters(),
         "outputs": np.asarray(trainer.forward(X)),
         **columns,
-        **trainer.evaluate(X, y),
+        **{f"final {name}": value for name, value in trainer.evaluate(X, y).items()},
     }
 
 
