@@ -5,7 +5,6 @@ A command's module is imported when the command is run, so that ``gpubp --help``
 
 from __future__ import annotations
 
-import errno
 import sys
 import traceback
 import warnings
@@ -99,8 +98,6 @@ def _report(error: Exception) -> int:
         case GpubpError():
             click.echo(f"gpubp: {error}", err=True)
             return WRONG_USE if isinstance(error, InputError) else FAILED
-        case OSError(errno=errno.EPIPE):
-            pass  # what reads our output has had enough
         case _:
             said = f"{type(error).__name__}: {error}".strip().splitlines()[0]
             click.echo(f"gpubp: {said} (not foreseen; --debug shows where it came from)", err=True)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import gpubp as library
+from gpubp.data.table import load
 
 from .conftest import SMALL, read, write
 
@@ -68,10 +69,12 @@ class TestPredict:
         loss = ("--loss", "sigmoid_cross_entropy")
         assert gpubp("train", "breast-cancer", *loss, *SMALL).code == 0
         assert gpubp("predict", "gpubp-run", "breast-cancer").code == 0
-        for answer in read(Path("predictions.csv")):
+        answers, truth = read(Path("predictions.csv")), load("breast-cancer").texts("target")
+        for answer in answers:
             benign, malignant = float(answer["p(benign)"]), float(answer["p(malignant)"])
             assert benign + malignant == pytest.approx(1, abs=1e-6)
             assert (answer["target"] == "malignant") == (malignant > benign)
+        assert np.mean([answer["target"] for answer in answers] == truth) > 0.8
 
     def test_what_is_read_is_not_overwritten(self, gpubp, classifier, passengers):
         for victim in (passengers, classifier / "model.safetensors"):

@@ -53,6 +53,7 @@ BAD_LABELS = {
     "complex": (np.zeros(4, complex), "dtype complex128"),
     "negative": (np.array([0, 1, -2, -1]), "-2 at row 2, but class ids start at 0"),
     "too large": (np.array([0, 3, 1, 7]), "3 at row 1, but with 3 classes.* 0 to 2"),
+    "just too large": (np.array([0, 3, 1, 2]), "3 at row 1"),
     "beyond int64": (np.array([0, 1, 1, 2**64 - 1], "uint64"), "at row 3"),
 }
 
