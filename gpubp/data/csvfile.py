@@ -7,6 +7,7 @@ without a byte order mark. The delimiter is that of ``, ; tab |`` which parts th
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
@@ -22,7 +23,6 @@ MISSING = ("", "na", "n/a", "nan", "null", "none", "?")
 
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "|"}
 _BLOCK_ROWS = 16384
-
 
 Columns = dict[str, NDArray[Any]]
 
@@ -43,7 +43,8 @@ def read(path: Path) -> tuple[Columns, NDArray[np.int64], tuple[str, ...]]:
         opening = _through_header(lines, path)
         delimiter = max(_DELIMITERS, key=lambda each: len(_fields(opening[-1], each)))
         rows = _rows(csv.reader(chain(opening, lines), delimiter=delimiter, strict=True), path)
-        names, notes = _header(next(rows)[1], path)
+        _, header = next(rows, (0, []))
+        names, notes = _header(header, path)
         blocks = list(_blocks(rows))
     if not blocks:
         raise InputError(f"{path} has a header but no rows")
@@ -81,7 +82,10 @@ def _through_header(lines: Iterator[str], path: Path) -> list[str]:
 
 
 def _fields(line: str, delimiter: str) -> list[str]:
-    return next(csv.reader([line], delimiter=delimiter))
+    try:
+        return next(csv.reader([line], delimiter=delimiter))
+    except csv.Error:  # what is wrong is said when the rows are read
+        return []
 
 
 def _rows(reader: Any, path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -106,6 +110,8 @@ def _rows(reader: Any, path: Path) -> Iterator[tuple[int, list[str]]]:
 def _header(fields: list[str], path: Path) -> tuple[list[str], list[str]]:
     """Return the names of the columns, and what there is to say about them."""
     names = [field.strip() for field in fields]
+    if not any(names):
+        raise InputError(f"{path} is empty")
     if all(_is_number(name) for name in names):
         raise InputError(
             f"{path}: the first line holds numbers; put a header with the columns' names above it"
@@ -113,9 +119,9 @@ def _header(fields: list[str], path: Path) -> tuple[list[str], list[str]]:
     unnamed = [index for index, name in enumerate(names) if not name]
     for index in unnamed:
         names[index] = f"column {index + 1}"
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(f"{path}: column {name!r} appears twice in the header; rename one")
+    name, count = Counter(names).most_common(1)[0]
+    if count > 1:
+        raise InputError(f"{path}: column {name!r} appears {count} times in the header; rename it")
     return names, [f"the header names no column {index + 1}" for index in unnamed]
 
 

@@ -87,9 +87,12 @@ def test_more_rows_than_a_block(write, monkeypatch):
 REFUSED = {
     "empty": ("", "is empty"),
     "blank": ("\n \n", "is empty"),
+    "nothing named": ('""\n', "is empty"),
+    "only delimiters": (",,\n1,2,3\n", "is empty"),
+    "one huge field": ("[" + "x" * 200_000, "line 1: field larger than field limit"),
     "no rows": ("a,b\n", "a header but no rows"),
     "no header": ("1,2.5\n3,4\n", "first line holds numbers; put a header"),
-    "twice": ("a,b,a\n1,2,3\n", "'a' appears twice in the header"),
+    "twice": ("a,b,a\n1,2,3\n", "'a' appears 2 times in the header"),
     "short row": ("a,b\n1,2\n3\n", r"line 3: 1 fields, but the header has 2"),
     "long row": ("a,b\n\n1,2,3\n", r"line 3: 3 fields, but the header has 2"),
     "open quote": ('a,b\n1,2\n"3,4\n5,6\n', r"line 4: .*is a quote missing"),
