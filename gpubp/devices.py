@@ -220,7 +220,7 @@ def _processor() -> str:
 def _blas() -> tuple[str, ...]:
     """Return the BLAS libraries that NumPy and SciPy have loaded."""
     import scipy.linalg  # noqa: F401, PLC0415 (loads its BLAS, and NumPy)
-    import threadpoolctl  # type: ignore[import-untyped]  # noqa: PLC0415
+    import threadpoolctl  # noqa: PLC0415
 
     found = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
     names = {
