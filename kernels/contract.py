@@ -75,11 +75,16 @@ class Operand:
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """One scalar argument, passed by keyword; without a default it must be given."""
+    """One scalar argument, passed by keyword; without a default it must be given.
+
+    Its value is at least ``least`` and below ``below``.
+    """
 
     name: str
     kind: Literal["float", "int", "bool"]
     default: float | int | bool | None = None
+    least: float = -math.inf
+    below: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +198,11 @@ class Kernel:
             if value is None:
                 raise OperandError(f"{self.name}: scalar {name!r} must be given")
             values[name] = {"float": float, "int": int, "bool": bool}[scalar.kind](value)
+            if not scalar.least <= values[name] < scalar.below:
+                raise OperandError(
+                    f"{self.name}: scalar {name!r} must be at least {scalar.least:g} and below "
+                    f"{scalar.below:g}, got {value!r}"
+                )
         return values
 
 

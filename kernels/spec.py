@@ -230,13 +230,13 @@ def _losses() -> None:
         ("absolute_error", (), "|z - t|, slope 0 at z = t", _BISHOP + ", section 1.5.5"),
         (
             "huber",
-            (Scalar("threshold", "float", 1.0),),
+            (Scalar("threshold", "float", 1.0, least=0),),
             "½ r² if |r| <= threshold else threshold (|r| - ½ threshold), r = z - t",
             "Huber 1964, Robust estimation of a location parameter",
         ),
         (
             "quantile",
-            (Scalar("q", "float", 0.5),),
+            (Scalar("q", "float", 0.5, least=0, below=1),),
             "q (t - z) if t > z else (1 - q) (z - t), slope 0 at z = t",
             "Koenker & Bassett 1978, Regression quantiles",
         ),
@@ -271,7 +271,7 @@ def _losses() -> None:
             inplace=(("z", "dz"),),
             source=source,
         )
-    smoothing = Scalar("smoothing", "float", 0.0)
+    smoothing = Scalar("smoothing", "float", 0.0, least=0, below=1)
     for name, target, meaning in (
         ("softmax_cross_entropy", _in("labels", "B", "int64"), "the one-hot row of the label"),
         ("softmax_cross_entropy_dense", _in("t", "B K"), "the target distribution"),
@@ -308,7 +308,11 @@ def _random() -> None:
         stream,
         source=_PHILOX,
     )
-    scalars = (Scalar("rate", "float"), stream, Scalar("first", "int", 0))
+    scalars = (
+        Scalar("rate", "float", least=0, below=1),
+        stream,
+        Scalar("first", "int", 0, least=0),
+    )
     keep = (
         "keep_i = bits[first + i] >= rate · 2³², bits as random_bits(seed, step, stream), elements "
         "in C order"
@@ -328,11 +332,11 @@ def _random() -> None:
 def _optimizers() -> None:
     p, g, lr = _state("params", "P"), _in("grads", "P"), _in("lr", "1", "float64")
     step = _in("step", "1", "int64")
-    momentum = Scalar("momentum", "float", 0.9)
+    momentum = Scalar("momentum", "float", 0.9, least=0, below=1)
     eps, beta1, beta2 = (
-        Scalar("eps", "float", 1e-8),
-        Scalar("beta1", "float", 0.9),
-        Scalar("beta2", "float", 0.999),
+        Scalar("eps", "float", 1e-8, least=0),
+        Scalar("beta1", "float", 0.9, least=0, below=1),
+        Scalar("beta2", "float", 0.999, least=0, below=1),
     )
     v = _state("velocity", "P")
     moments = [_state("m", "P"), _state("v", "P")]
@@ -375,7 +379,7 @@ def _optimizers() -> None:
             "rmsprop",
             [g, lr, _state("v", "P"), p],
             "v = rho v + (1 - rho) g²; params -= lr g / (sqrt(v) + eps)",
-            (Scalar("rho", "float", 0.9), eps),
+            (Scalar("rho", "float", 0.9, least=0, below=1), eps),
             "Tieleman & Hinton 2012, lecture 6.5",
         ),
         (
@@ -399,14 +403,14 @@ def _gradients() -> None:
         "clip_value",
         [g],
         "grads = min(max(grads, -limit), limit)",
-        Scalar("limit", "float"),
+        Scalar("limit", "float", least=0),
     )
     _add(
         "gradient",
         "clip_norm",
         [_in("squares", "T", "float64"), g],
         "grads *= min(1, limit / sqrt(sum_t squares_t)), squares the partial sums of squares",
-        Scalar("limit", "float"),
+        Scalar("limit", "float", least=0),
         source="Pascanu, Mikolov & Bengio 2013, On the difficulty of training RNNs",
     )
     _add(
@@ -452,7 +456,7 @@ def _metrics() -> None:
 
 def _data() -> None:
     row = _in("row", "1", "int64")
-    first = Scalar("first", "int", 0)
+    first = Scalar("first", "int", 0, least=0)
     _add(
         "data",
         "gather",

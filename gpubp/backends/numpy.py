@@ -17,6 +17,7 @@ import numpy as np
 
 from gpubp.backends.base import Array, Backend, Executable, Interruptible, Outcome, Vectors
 from gpubp.kernels import reference
+from gpubp.kernels.spec import kernel as contract
 from gpubp.plan.ir import DATA, PARTIALS, TRANSIENT, Buffer, Call, Plan
 from gpubp.plan.memory import place
 from gpubp.plan.verify import verify
@@ -53,7 +54,8 @@ class NumpyBackend(Backend):
 
     def call(self, kernel: str, operands: Sequence[Array | None], **scalars: float) -> None:
         """Run the reference of a kernel."""
-        reference.function(kernel)(*operands, **scalars)
+        with quiet(self.xp):
+            reference.function(kernel)(*operands, **contract(kernel).bind_scalars(scalars))
 
     def prepare(self, plans: Sequence[Plan]) -> NumpyExecutable:
         """Return a plan made ready to run."""
@@ -99,7 +101,7 @@ class NumpyExecutable(Executable):
 
     def execute(self, index: int) -> float:
         """Run one call."""
-        with self._quiet():
+        with quiet(self.backend.xp):
             start = time.perf_counter()
             self._bound[index]()
             return time.perf_counter() - start
@@ -126,7 +128,7 @@ class NumpyExecutable(Executable):
         first, then = self._bound[:update], self._bound[update:]
         watched = self.plan.loss is not None and bool(then)
         loss = self.operand(self.plan.loss) if watched and self.plan.loss else None
-        with self._quiet():
+        with quiet(self.backend.xp):
             for step in range(steps):
                 for function in first:
                     function()
@@ -138,6 +140,7 @@ class NumpyExecutable(Executable):
                     return Outcome(step + 1, "stopped")
         return Outcome(steps, "finished")
 
-    def _quiet(self) -> Any:
-        """Results that are not finite are noticed by the loss, so NumPy need not warn of them."""
-        return np.errstate(all="ignore") if self.backend.xp is np else nullcontext()
+
+def quiet(xp: Any) -> Any:
+    """Return a context without NumPy's warnings of what is not finite: the loss will show it."""
+    return np.errstate(all="ignore") if xp is np else nullcontext()

@@ -1,9 +1,9 @@
 """The compiled loop over a plan's steps, and what its threads need to keep in step.
 
 A program is a table of (address of an entry point, address of its argument words), one row a call.
-Every thread runs a program of its own over its share of the minibatch. With several threads the
-programs contain calls of ``barrier``: after the gradients, so that each thread may then add up and
-update its slice of the parameters, and at the end of the step.
+One thread runs one program. Where several run side by side, their programs contain calls of
+``barrier``: after the gradients, so that each thread may then add up and update its slice of the
+parameters, and at the end of the step.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from gpubp.kernels.numba.intrinsics import (
 )  # fmt: skip
 
 # What the words of ``run`` mean, in order. ``UPDATE`` is the index of the first call that changes
-# the parameters; ``LOSSES`` the address of the addresses of every thread's loss sum (0: a program
+# the parameters; ``LOSSES`` the address of the addresses of every share's loss sum (0: a program
 # without a loss to watch); ``HALT`` of the flag that ends the run after a step.
-TABLE, CALLS, UPDATE, STEPS, LOSSES, THREADS, HALT, DONE, STATUS = range(9)
+TABLE, CALLS, UPDATE, STEPS, LOSSES, SHARES, HALT, DONE, STATUS = range(9)
 FINISHED, HALTED, NOT_FINITE = range(3)
 _SPINS = 4000  # some ten microseconds of waiting before the processor is offered to others
 
@@ -42,7 +42,7 @@ def run(words: Any) -> None:
     the losses is not finite; in both cases the parameters are those of the last finished step.
     """
     table = carray(pointer(words[TABLE], "int64"), (words[CALLS], 2))
-    losses = carray(pointer(words[LOSSES], "int64"), (words[THREADS],))
+    losses = carray(pointer(words[LOSSES], "int64"), (words[SHARES],))
     halt = carray(pointer(words[HALT], "int64"), (1,))
     control = set_flush_to_zero(-1)
     status, done = FINISHED, 0
@@ -51,8 +51,8 @@ def run(words: Any) -> None:
             call(table[i, 0], pointer(table[i, 1], "int64"))
         if words[LOSSES] != 0:
             total = 0.0
-            for thread in range(words[THREADS]):
-                total += carray(pointer(losses[thread], "float64"), (1,))[0]
+            for share in range(words[SHARES]):
+                total += carray(pointer(losses[share], "float64"), (1,))[0]
             if not np.isfinite(total):
                 status = NOT_FINITE
                 break

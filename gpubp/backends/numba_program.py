@@ -1,0 +1,223 @@
+"""Writes plans as programs of the compiled runner: tables of entry points and argument words.
+
+A plan is cut into stages: the gradients of a share's rows first, then the stages of the update.
+Within a stage the shares do not touch each other's memory, so they may run side by side on threads
+that meet at a barrier after each stage, or one after the other on one thread. Both ways do the same
+additions in the same order, and so give the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubp.backends.base import Array, Vectors
+from gpubp.kernels.contract import Shape
+from gpubp.kernels.numba import entry, runner
+from gpubp.plan.ir import (
+    COUNTERS,
+    COUNTS,
+    DATA,
+    GRADS,
+    PARTIALS,
+    SUMS,
+    TRANSIENT,
+    Buffer,
+    Call,
+    Plan,
+)  # fmt: skip
+from gpubp.plan.memory import ALIGNMENT, place
+from gpubp.plan.verify import verify
+
+Vector = NDArray[np.generic]
+
+OWN = (
+    GRADS,
+    COUNTERS,
+    SUMS,
+    COUNTS,
+)  # what every share has of its own; the first has the bound ones
+
+
+@dataclass(frozen=True)
+class Row:
+    """One call: the address of an entry point and its argument words."""
+
+    address: int
+    words: NDArray[np.int64]
+
+
+class Share:
+    """One share of the minibatch: its plan and the memory that its calls work on."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.layout = place(plan)
+        verify(plan, self.layout)
+        self.transient = {
+            dtype: aligned(length, dtype) for dtype, length in self.layout.lengths.items()
+        }
+        self.vectors: dict[str, Array] = {}
+        self.data: dict[str, Array] = {}
+
+    def bind(self, vectors: Vectors, data: Vectors, *, own: bool) -> None:
+        """Take the bound vectors; with ``own``, new ones for what shares do not have in common."""
+        new = {
+            name: aligned(vectors[name].size, vectors[name].dtype.name)
+            for name in OWN
+            if own and name in vectors
+        }
+        self.vectors, self.data = {**vectors, **new}, dict(data)
+
+    def view(self, buffer: Buffer) -> Array:
+        """Return a buffer as an array."""
+        if buffer.region == DATA:
+            return self.data[buffer.name]
+        if buffer.region == TRANSIENT:
+            flat, start = self.transient[buffer.dtype], self.layout.offsets[buffer]
+        else:
+            flat, start = self.vectors[buffer.region], buffer.offset
+        return flat[start : start + buffer.size].reshape(buffer.shape)
+
+    def row(self, call: Call) -> Row:
+        """Return a call on this share's memory as a row."""
+        return make_row(call, [None if b is None else self.view(b) for b in call.operands])
+
+
+@dataclass
+class Program:
+    """A table of rows and the words of the runner's call on it."""
+
+    rows: list[Row]
+    table: NDArray[np.int64] = field(init=False)
+    words: NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        pairs = [(row.address, row.words.ctypes.data) for row in self.rows]
+        self.table = np.array(pairs, np.int64)
+        self.words = np.zeros(16, np.int64)
+        self.words[runner.TABLE], self.words[runner.CALLS] = self.table.ctypes.data, len(pairs)
+
+
+class Writer:
+    """Writes the programs of bound shares."""
+
+    def __init__(self, shares: Sequence[Share], partials: Array, flags: NDArray[np.int64]) -> None:
+        self.shares = shares
+        self.partials = partials  # one element a share
+        self.flags = flags  # stop, halt; from the ninth on the barrier's
+        self.stages = [self._stages(number, share) for number, share in enumerate(shares)]
+        self.losses = np.array(
+            [share.view(share.plan.loss).ctypes.data if share.plan.loss else 0 for share in shares],
+            np.int64,
+        )
+
+    def serial(self) -> Program:
+        """Return the program of one thread for all shares."""
+        rows = [
+            row for stages in zip(*self.stages, strict=True) for stage in stages for row in stage
+        ]
+        return self._program(rows, sum(len(stages[0]) for stages in self.stages), halt=0)
+
+    def parallel(self) -> list[Program]:
+        """Return the programs of as many threads as there are shares."""
+        programs = []
+        for number, (gradients, *update) in enumerate(self.stages):
+            rows = list(gradients)
+            for stage in update:
+                rows += [self._barrier(), *stage]
+            if update:
+                # The first thread decides for all whether the run ends after this step.
+                rows += [self._poll()] if number == 0 else []
+                rows.append(self._barrier())
+            start = len(gradients) + bool(update)
+            programs.append(self._program(rows, start, halt=1 if update else 0))
+        return programs
+
+    def _program(self, rows: list[Row], update: int, *, halt: int) -> Program:
+        program, plan = Program(rows), self.shares[0].plan
+        watched = plan.loss is not None and bool(plan.update)
+        program.words[runner.UPDATE], program.words[runner.SHARES] = update, len(self.shares)
+        program.words[runner.LOSSES] = self.losses.ctypes.data if watched else 0
+        program.words[runner.HALT] = self.flags[halt:].ctypes.data
+        return program
+
+    def _stages(self, number: int, share: Share) -> list[list[Row]]:
+        """Return a share's gradients and its part of the update, cut where shares must meet.
+
+        Whatever runs over parameters runs over this share's slice of them, after the other
+        shares' gradients were added to it. A reduction over parameters leaves a partial result
+        for each share; whoever reads those comes a stage later. Counters are the share's own, so
+        each share advances its own.
+        """
+        plan = share.plan
+        stages = [[share.row(call) for call in plan.forward + plan.backward]]
+        if not plan.update:
+            return stages
+        stages.append(self._sums_of_gradients(number))
+        reduced = False
+        for call in plan.update:
+            if reduced and any(buffer.region == PARTIALS for buffer in call.reads()):
+                stages.append([])
+                reduced = False
+            views = [self._part(number, call, buffer) for buffer in call.operands]
+            stages[-1].append(make_row(call, views))
+            reduced |= any(buffer.region == PARTIALS for buffer in call.writes())
+        return stages
+
+    def _sums_of_gradients(self, number: int) -> list[Row]:
+        first, *others = (share.vectors[GRADS][self._slice(number)] for share in self.shares)
+        return [make_row(Call("add", (None, None)), [other, first]) for other in others]
+
+    def _part(self, number: int, call: Call, buffer: Buffer | None) -> Array | None:
+        """Return what of an operand of the update is a share's to work on."""
+        if buffer is None:
+            return None
+        if buffer.region == PARTIALS:
+            written = buffer in tuple(call.writes())
+            return self.partials[number : number + 1] if written else self.partials
+        if buffer.region in (DATA, TRANSIENT, COUNTERS, SUMS, COUNTS):
+            return self.shares[number].view(buffer)
+        # Parameters, gradients and optimizer state: of what the call covers of the one vector for
+        # all, that which lies in this share's slice of the vector.
+        mine = self._slice(number)
+        start, stop = max(mine.start, buffer.offset), min(mine.stop, buffer.offset + buffer.size)
+        return self.shares[0].vectors[buffer.region][start : max(start, stop)]
+
+    def _slice(self, number: int) -> slice:
+        """Return a share's part of the flat parameter vector, cut where cache lines end."""
+        count, length = len(self.shares), self.shares[0].vectors[GRADS].size
+        lines = -(-length // ALIGNMENT)
+        start, stop = (
+            min(length, lines * part // count * ALIGNMENT) for part in (number, number + 1)
+        )
+        return slice(start, stop)
+
+    def _barrier(self) -> Row:
+        words = [self.flags[8:].ctypes.data, len(self.shares), runner.sched_yield()]
+        return Row(runner.address("barrier"), np.array(words, np.int64))
+
+    def _poll(self) -> Row:
+        words = [self.flags.ctypes.data, self.flags[1:].ctypes.data]
+        return Row(runner.address("poll"), np.array(words, np.int64))
+
+
+def make_row(call: Call, views: Sequence[Array | None]) -> Row:
+    """Return a call on these arrays as a row."""
+    dtypes = tuple(None if view is None else view.dtype.name for view in views)
+    variant = entry.Variant(call.kernel, dtypes)
+    places: list[tuple[int, Shape] | None] = [
+        None if view is None else (view.ctypes.data, view.shape) for view in views
+    ]
+    words = entry.words(call.contract, places, dict(call.scalars), variant.working_dtype)
+    return Row(entry.address(variant), np.array(words, np.int64))
+
+
+def aligned(length: int, dtype: str) -> Array:
+    """Return zeros that start at a cache line."""
+    raw = np.zeros(length * np.dtype(dtype).itemsize + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + length * np.dtype(dtype).itemsize].view(dtype)
