@@ -382,7 +382,7 @@ class Engine:
         if number is None:
             return ""
         position = int(number.group())
-        return f" of layer {position}, {self.network.layers[position - 1]}"
+        return f" of layer {position}, {self.network.layers[position - 1].brief()}"
 
     def _finite(self, array: Array) -> bool:
         xp = array_namespace(array)

@@ -189,7 +189,7 @@ class Uniform(Initializer):
     low: float = number(-0.05)
     high: float = number(0.05)
 
-    def __post_init__(self) -> None:  # noqa: D105
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.low > self.high:
             raise InputError(f"Uniform: low ({self.low:g}) must not exceed high ({self.high:g})")

@@ -33,7 +33,7 @@ class Sequential:
             raise InputError("a network needs a layer that can be trained, such as Dense(10)")
 
     def __repr__(self) -> str:
-        return f"Sequential({', '.join(map(repr, self.layers))})"
+        return f"Sequential({', '.join(layer.brief() for layer in self.layers)})"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequential) and self.layers == other.layers
@@ -81,7 +81,7 @@ class Sequential:
             count = sum(size(p.shape) for p in layer.parameters(position, width))
             width = layer.width(width)
             total += count
-            rows.append((str(position), repr(layer), str(width), f"{count:,}"))
+            rows.append((str(position), layer.brief(), str(width), f"{count:,}"))
         rows.append(("", "total", "", f"{total:,}"))
         w0, w1, w2, w3 = (max(len(row[column]) for row in rows) for column in range(4))
         return "\n".join(

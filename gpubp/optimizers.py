@@ -47,9 +47,7 @@ class Optimizer(Settings):
         )
         wanted = {scalar.name for scalar in contract(kernel).scalars}
         scalars = {
-            field.name: getattr(self, field.name)
-            for field in fields(self)
-            if field.name in wanted
+            field.name: getattr(self, field.name) for field in fields(self) if field.name in wanted
         }
         build.emit(kernel, grads, LR, *step, *state, params, formula=self.formula, **scalars)
 

@@ -180,7 +180,7 @@ class Warmup(Schedule):
     epochs: float | None = number(None, least=0)
     then: Schedule = entry(SCHEDULES, "constant")  # noqa: RUF009 (a field, not a value)
 
-    def __post_init__(self) -> None:  # noqa: D105
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.steps is not None and self.epochs is not None:
             raise InputError(

@@ -103,3 +103,14 @@ class Settings:
             elif rule is not None:
                 value = rule.check(f"{type(self).__name__}: {declared.name}", value)
             object.__setattr__(self, declared.name, value)
+
+    def brief(self) -> str:
+        """Return it as it would be written: without the fields that have their default."""
+        words = []
+        for declared in dataclasses.fields(self):
+            value = getattr(self, declared.name)
+            if declared.default is dataclasses.MISSING:
+                words.append(repr(value))
+            elif value != declared.default:
+                words.append(f"{declared.name}={value!r}")
+        return f"{type(self).__name__}({', '.join(words)})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import ClassVar
 
 from gpubp.errors import unknown_name
@@ -10,9 +11,11 @@ from gpubp.kernels.spec import ACTIVATIONS, kernel
 from gpubp.plan.build import Builder, Parameter
 from gpubp.plan.ir import Buffer
 from gpubp.registry import Registry
+from gpubp.settings import Settings
 
 
-class Layer(ABC):
+@dataclass(frozen=True)
+class Layer(Settings, ABC):
     """A layer of a network; ``position`` counts from 1 and names its buffers (W1, z1, a1)."""
 
     trained: ClassVar[bool] = False

@@ -9,13 +9,13 @@ from gpubp.initializers import INITIALIZERS, for_activation
 from gpubp.layers.base import LAYERS, Layer, activation_backward, check_activation
 from gpubp.plan.build import Builder, Parameter
 from gpubp.plan.ir import Buffer
-from gpubp.settings import Settings, whole
+from gpubp.settings import whole
 from gpubp.streams import INITIAL_WEIGHTS
 
 
 @LAYERS.add("dense")
 @dataclass(frozen=True)
-class Dense(Settings, Layer):
+class Dense(Layer):
     """a = f(x W + b), W of shape (I, O) and b of shape (O,).
 
     Args:
@@ -98,5 +98,3 @@ class Dense(Settings, Layer):
 
     def _a(self, build: Builder, position: int) -> Buffer:
         return build.temporary(f"a{position}", self.units)
-
-

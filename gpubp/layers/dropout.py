@@ -7,13 +7,13 @@ from dataclasses import MISSING, dataclass
 from gpubp.layers.base import LAYERS, Layer
 from gpubp.plan.build import SEED, STEP, Builder
 from gpubp.plan.ir import Buffer
-from gpubp.settings import Settings, number
+from gpubp.settings import number
 from gpubp.streams import DROPOUT
 
 
 @LAYERS.add("dropout")
 @dataclass(frozen=True)
-class Dropout(Settings, Layer):
+class Dropout(Layer):
     """In training a_i = x_i m_i / (1 - rate), m_i = 0 with probability ``rate``; else a = x.
 
     The mask depends on seed, step, position and element only: it is the same on every backend, and
