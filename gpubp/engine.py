@@ -24,9 +24,9 @@ from gpubp.losses import Loss
 from gpubp.network import Sequential
 from gpubp.optimizers import Optimizer
 from gpubp.plan import build
-from gpubp.plan.build import CORRECT, LOSS, SQUARED_ERRORS, VECTOR_LENGTHS, Inputs, Rows
+from gpubp.plan.build import CORRECT, LOSS, SLOT, SQUARED_ERRORS, Inputs, Rows
 from gpubp.plan.fuse import fuse
-from gpubp.plan.ir import COUNTERS, COUNTS, GRADS, PARAMS, SUMS, Plan
+from gpubp.plan.ir import COUNTERS, COUNTS, GRADS, PARAMS, SUMS, Buffer, Plan
 from gpubp.streams import SHUFFLE
 
 _CHUNK_SECONDS = 0.2  # how long a run may go on before progress is shown
@@ -186,23 +186,22 @@ class Engine:
         rest = data.size % batch_size
         arrays = {**data.arrays(), "rates": rates}
         for size, end in ((batch_size, data.size - rest), (rest, data.size)):
-            if self.row >= end:
+            if size == 0 or self.row > end:
                 continue
             first, steps = self.row, (end - self.row) // size
             executable = self._executable("training", data.inputs, size, True)
             if not executable.is_bound_to(arrays):
                 executable.bind(self.vectors, arrays)
-            try:
-                for done, outcome in self._chunks(executable, steps):
-                    rows = first + done * size
-                    if outcome.reason == "not finite":
-                        raise self._not_finite(data, arrays, size, rows // batch_size)
-                    loss = self._loss_of_rows + executable.total(LOSS) * size
-                    on_progress(-(-rows // batch_size), loss / rows)
-            finally:
-                executable.fold()
-                self._loss_of_rows += float(self.vectors[SUMS][LOSS.offset]) * size
-                self.vectors[SUMS][...] = 0
+            for done, outcome in self._chunks(executable, steps):
+                rows = first + done * size
+                if outcome.reason == "not finite":
+                    error = self._not_finite(data, arrays, size, rows // batch_size)
+                    self.rewind()
+                    raise error
+                loss = self._loss_of_rows + self._sum(LOSS) * size
+                on_progress(-(-rows // batch_size), loss / rows)
+            self._loss_of_rows += self._sum(LOSS) * size
+            self.vectors[SUMS][...] = 0
         mean = self._loss_of_rows / data.size
         self._loss_of_rows = 0.0
         self.vectors[COUNTERS][_ROW] = 0
@@ -226,11 +225,9 @@ class Engine:
         return modes.trace(self._first_epoch(data, rates, batch_size), steps)
 
     def _first_epoch(self, data: Data, rates: Array, batch_size: int) -> Executable:
-        self.rewind()
-        self.begin_epoch(self.step)
         rows = self.order(data.rows, data.size, 0, True)
         arrays = {**data.arrays(), "permutation": rows, "rates": rates}
-        return self._on_copies(data, arrays, batch_size)
+        return self._on_copies(data, arrays, batch_size, 0, self.step)
 
     def evaluate(self, data: Data) -> Evaluation:
         """Return the sums over a data set, by the network as it is in use (no dropout)."""
@@ -242,9 +239,8 @@ class Engine:
                 executable = self._executable("evaluation", data.inputs, size, indexed)
                 executable.bind(own, data.arrays())
                 executable.run(steps)
-                executable.fold()
-        loss, errors = (float(own[SUMS][buffer.offset]) for buffer in (LOSS, SQUARED_ERRORS))
-        return Evaluation(data.size, loss, int(own[COUNTS][CORRECT.offset]), errors)
+        loss, errors = (self._sum(buffer, own) for buffer in (LOSS, SQUARED_ERRORS))
+        return Evaluation(data.size, loss, int(self._sum(CORRECT, own)), errors)
 
     def predict(self, x: Array, *, link: bool) -> Array:
         """Return the network's outputs for the rows of x, or with ``link`` the predictions."""
@@ -273,16 +269,24 @@ class Engine:
     def rewind(self) -> None:
         """Forget an epoch that was left half way."""
         self.vectors[COUNTERS][_ROW] = 0
+        self.vectors[SUMS][...] = 0
         self._loss_of_rows = 0.0
 
-    def progress(self) -> dict[str, float]:
+    def progress(self) -> dict[str, Any]:
         """Return where the training is, for a checkpoint."""
-        return {"step": self.step, "row": self.row, "loss_of_rows": self._loss_of_rows}
+        sums = self.backend.to_host(self.vectors[SUMS][LOSS.offset :: SLOT])
+        return {
+            "step": self.step, "row": self.row, "loss_of_rows": self._loss_of_rows,
+            "sums": [float(value) for value in sums],
+        }  # fmt: skip
 
-    def restore_progress(self, progress: Mapping[str, float]) -> None:
-        """Go on from what :meth:`progress` returned."""
+    def restore_progress(self, progress: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`progress` returned, if need be with another number of shares."""
         self.vectors[COUNTERS][_STEP] = int(progress["step"])
         self.vectors[COUNTERS][_ROW] = int(progress["row"])
+        self.vectors[SUMS][...] = 0
+        for share, value in enumerate(progress["sums"]):
+            self.vectors[SUMS][share % self.backend.max_shares * SLOT + LOSS.offset] += value
         self._loss_of_rows = float(progress["loss_of_rows"])
 
     @property
@@ -300,10 +304,17 @@ class Engine:
         return slice(buffer.offset, buffer.offset + buffer.size)
 
     def _own_counters(self) -> dict[str, Array]:
-        dtypes = {COUNTERS: "int64", SUMS: "float64", COUNTS: "int64"}
+        zeros, shares = self.backend.zeros, self.backend.max_shares
         return {
-            name: self.backend.zeros(VECTOR_LENGTHS[name], dtype) for name, dtype in dtypes.items()
+            COUNTERS: zeros(4, "int64"),
+            SUMS: zeros(SLOT * shares, "float64"),
+            COUNTS: zeros(SLOT * shares, "int64"),
         }
+
+    def _sum(self, buffer: Buffer, vectors: Mapping[str, Array] | None = None) -> float:
+        """Return a sum or count over all shares."""
+        flat = (self.vectors if vectors is None else vectors)[buffer.region]
+        return float(self.backend.xp.sum(flat[buffer.offset :: SLOT]))
 
     def _chunks(self, executable: Executable, steps: int) -> Iterator[tuple[int, Outcome]]:
         """Run ``steps`` steps in runs that grow until each takes a fair while."""
@@ -342,12 +353,15 @@ class Engine:
             self._executables[key] = self.backend.prepare(plans)
         return self._executables[key]
 
-    def _on_copies(self, data: Data, arrays: dict[str, Array], rows: int) -> Executable:
+    def _on_copies(
+        self, data: Data, arrays: dict[str, Array], rows: int, first_row: int, first_step: int
+    ) -> Executable:
         """Return a training step of one share that works on copies of the vectors."""
         copies = {
             name: array_namespace(vector).asarray(vector, copy=True)
             for name, vector in self.vectors.items()
         }
+        copies[COUNTERS][_ROW], copies[COUNTERS][_START] = first_row, first_step
         executable = self.backend.prepare([self._plan("training", data.inputs, Rows(rows), True)])
         executable.bind(copies, arrays)
         return executable
@@ -356,8 +370,7 @@ class Engine:
         self, data: Data, arrays: dict[str, Array], rows: int, step: int
     ) -> NonFiniteError:
         """Repeat the failing step call by call to find the first result that is not finite."""
-        executable = self._on_copies(data, arrays, rows)
-        self._loss_of_rows = 0.0
+        executable = self._on_copies(data, arrays, rows, self.row, self.counter(_START))
         for name in self.layout.offsets:
             if not self._finite(executable.operand(self.layout.buffer(name, self.dtype))):
                 where = f"already in parameter {name}{self._layer(name)}"

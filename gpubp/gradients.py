@@ -152,7 +152,7 @@ def _objective(engine: Engine, data: Data) -> Callable[[Vector], float]:
 
     def loss(parameters: Vector) -> float:
         engine.write(PARAMS, parameters)
-        engine.restore_progress({"step": 0, "row": 0, "loss_of_rows": 0.0})
+        engine.restore_progress({"step": 0, "row": 0, "loss_of_rows": 0.0, "sums": []})
         engine.begin_epoch(0)
         return engine.train(data, rates, data.size, lambda steps, mean: None)
 

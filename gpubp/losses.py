@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from array_api_compat import array_namespace
+
+from gpubp.data import check
+from gpubp.errors import InputError
 from gpubp.plan.build import CORRECT, LOSS, SQUARED_ERRORS, Builder
 from gpubp.plan.ir import Buffer, Number
 from gpubp.registry import Registry
@@ -33,6 +37,31 @@ class Loss(Settings):
     def scalars(self) -> dict[str, Number]:
         """Return the kernel's scalars."""
         return {}
+
+    def check_targets(self, y: Any, *, rows: int, outputs: int, fitting: bool) -> Any:
+        """Return targets as this loss takes them: (N, K) values.
+
+        Args:
+            y: (N,) or (N, K).
+            rows: N.
+            outputs: K, of the network.
+            fitting: whether they are to be learned from, and so must not be all alike.
+
+        Raises:
+            InputError: they can't be this loss's targets.
+        """
+        values = check.values(y, rows=rows, columns=outputs)
+        low, high = self.target_range
+        xp = array_namespace(values)
+        least, most = float(xp.min(values)), float(xp.max(values))
+        if least < low or most > high:
+            raise InputError(
+                f"y has values from {least:g} to {most:g}, but targets of loss "
+                f"{LOSSES.name_of(self)!r} lie between {low:g} and {high:g}"
+            )
+        if fitting and self.classifies and least == most:
+            raise InputError(f"y is {least:g} everywhere: a classifier needs two classes at least")
+        return values
 
     def kernel_for(self, y: Buffer) -> str:
         """Return the kernel for targets of this kind."""
@@ -173,6 +202,14 @@ class SoftmaxCrossEntropy(Loss):
     def scalars(self) -> dict[str, Number]:
         """Return the smoothing."""
         return {"smoothing": self.smoothing}
+
+    def check_targets(self, y: Any, *, rows: int, outputs: int, fitting: bool) -> Any:
+        """Return class ids (N,) as int64, or distributions (N, K)."""
+        if len(getattr(y, "shape", ())) == 2:
+            return super().check_targets(y, rows=rows, outputs=outputs, fitting=fitting)
+        if fitting:
+            check.labels(y, rows=rows)  # also refuses a single class
+        return check.labels(y, rows=rows, classes=outputs)
 
     def kernel_for(self, y: Buffer) -> str:
         """Return the kernel for class ids or for distributions."""

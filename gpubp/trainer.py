@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,9 +14,10 @@ from numpy.typing import NDArray
 
 from gpubp import backends, checkpoint, devices, state
 from gpubp.backends.modes import Trace
-from gpubp.callbacks import Callback, Progress, Run, as_callbacks
+from gpubp.callbacks import Callback, Run, as_callbacks
 from gpubp.data import check
 from gpubp.engine import Data, Engine
+from gpubp.epochs import Epochs
 from gpubp.errors import InputError, NonFiniteError, unknown_name
 from gpubp.history import History
 from gpubp.losses import LOSSES, Loss, SigmoidCrossEntropy, SoftmaxCrossEntropy
@@ -25,7 +25,7 @@ from gpubp.network import Sequential
 from gpubp.optimizers import OPTIMIZERS, Optimizer
 from gpubp.plan.build import Inputs, Regularization
 from gpubp.plan.ir import GRADS, PARAMS, Plan
-from gpubp.schedules import SCHEDULES, Schedule, Span
+from gpubp.schedules import SCHEDULES, Schedule
 from gpubp.streams import VALIDATION_SPLIT
 
 PRECISIONS = {"fp32": "float32", "fp64": "float64"}
@@ -188,8 +188,9 @@ class Trainer:
         self._callbacks = as_callbacks(callbacks)
         run = self._begin(data, epochs, batch_size, resume=resume)
         try:
-            self._run_epochs(_Epoch(self, data, validation, run, shuffle), run)
+            self._run_epochs(Epochs(self, data, validation, run, shuffle), run)
         except NonFiniteError as error:
+            self._run = None  # it would only fail again
             raise self._explained(error) from None
         finally:
             # Kept for a save that follows an interruption; a run that ended has no further use.
@@ -200,7 +201,7 @@ class Trainer:
         self._run, self._callback_states = None, {}
         return self.history
 
-    def _run_epochs(self, epoch: _Epoch, run: Run) -> None:
+    def _run_epochs(self, epoch: Epochs, run: Run) -> None:
         """Run epochs until the last one, or until a callback ends the run."""
         # Every callback is asked, whatever another one answers.
         answers = [callback.on_fit_start(self, run) for callback in self._callbacks]
@@ -381,7 +382,8 @@ class Trainer:
         """Return the user's arrays, checked and on the device."""
         x = check.features(X, columns=self.features)
         rows, features = int(x.shape[0]), int(x.shape[1])
-        y = targets(self.loss, y, rows, self.network.outputs(features), fitting=fitting)
+        outputs = self.network.outputs(features)
+        y = self.loss.check_targets(y, rows=rows, outputs=outputs, fitting=fitting)
         weights = None if sample_weight is None else check.weights(sample_weight, rows=rows)
         self.initialize(features)
         move = self._backend.to_device
@@ -462,89 +464,6 @@ class Trainer:
             f"remedies: a lower learning rate (now {self.optimizer.lr:g}), clip_norm=1.0, "
             f"standardised inputs and targets. {kept}."
         )
-
-
-class _Epoch:
-    """Runs the epochs of one call of :meth:`Trainer.fit`."""
-
-    def __init__(
-        self, trainer: Trainer, data: Data, validation: Data | None, run: Run, shuffle: bool
-    ) -> None:
-        self.trainer = trainer
-        self.run_ = run
-        self.rows, self.validation, self.shuffle = data.rows, validation, shuffle
-        engine = trainer._trained()
-        # Bound once and refilled for every epoch.
-        self.order = engine.backend.zeros(data.size, "int64")
-        self.data = replace(data, rows=self.order)
-        self.rates = engine.backend.zeros(run.steps_per_epoch, "float64")
-
-    def run(self) -> dict[str, float]:
-        """Train for one epoch, evaluate, and return the record that was added to the history."""
-        trainer, run = self.trainer, self.run_
-        engine = trainer._trained()
-        started, rows_before = time.perf_counter(), engine.row
-        factors = self._prepare(engine)
-        loss = engine.train(self.data, self.rates, run.batch_size, self._report)
-        seconds = time.perf_counter() - started
-        trainer.epoch += 1
-        record = {
-            "epoch": trainer.epoch,
-            "step": trainer.step,
-            "loss": loss,
-            "lr": trainer.optimizer.lr * float(factors[-1]),
-            "seconds": seconds,
-            "samples_per_second": (run.rows - rows_before) / seconds,
-        }
-        if self.validation is not None:
-            metrics = trainer._metrics(self.validation)
-            record |= {f"val_{name}": value for name, value in metrics.items()}
-        trainer._active_schedule.observe(record.get("val_loss", loss))
-        trainer.history.append(record)
-        return record
-
-    def _prepare(self, engine: Engine) -> NDArray[np.float64]:
-        """Put the epoch's order of rows and learning rates on the device."""
-        trainer, run = self.trainer, self.run_
-        offset = (trainer.epoch - run.first_epoch) * run.steps_per_epoch
-        steps = np.arange(offset, offset + run.steps_per_epoch)
-        span = Span(run.epochs * run.steps_per_epoch, run.steps_per_epoch)
-        factors = trainer._active_schedule.factors(steps, span)
-        self.rates[...] = engine.backend.to_device(trainer.optimizer.lr * factors)
-        self.order[...] = engine.order(self.rows, run.rows, trainer.epoch, self.shuffle)
-        engine.begin_epoch(trainer._first_step + offset)
-        return factors
-
-    def _report(self, steps: int, loss: float) -> None:
-        trainer = self.trainer
-        progress = Progress(trainer.epoch + 1, steps, self.run_.steps_per_epoch, loss)
-        for callback in trainer._callbacks:
-            callback.on_progress(trainer, progress)
-
-
-def targets(loss: Loss, y: Any, rows: int, outputs: int, *, fitting: bool) -> Any:
-    """Return the targets checked for a loss: (N,) int64 class ids, or (N, K) values.
-
-    Raises:
-        InputError: they can't be this loss's targets.
-    """
-    softmax = isinstance(loss, SoftmaxCrossEntropy)
-    if softmax and len(getattr(y, "shape", ())) != 2:
-        if fitting:
-            check.labels(y, rows=rows)
-        return check.labels(y, rows=rows, classes=outputs)
-    values = check.values(y, rows=rows, columns=outputs)
-    low, high = loss.target_range
-    xp = array_namespace(values)
-    least, most = float(xp.min(values)), float(xp.max(values))
-    if least < low or most > high:
-        raise InputError(
-            f"y has values from {least:g} to {most:g}, but targets of loss "
-            f"{LOSSES.name_of(loss)!r} lie between {low:g} and {high:g}"
-        )
-    if fitting and loss.classifies and least == most:
-        raise InputError(f"y is {least:g} everywhere: a classifier needs two classes at least")
-    return values
 
 
 def _check_count(name: str, value: object) -> None:

@@ -58,7 +58,9 @@ class Executable(ABC):
     def bind(self, vectors: Vectors, data: Vectors) -> None:
         """Connect the plans to the vectors that outlive a step and to the user's arrays.
 
-        The arrays must stay where they are and may change their values between runs.
+        The arrays must stay where they are and may change their values between runs. Each share
+        adds to a slot of its own in the sums and counts, so that nothing depends on how a caller
+        cuts its steps into runs.
 
         Raises:
             PlanError: an array that the plan needs is not among them.
@@ -67,18 +69,6 @@ class Executable(ABC):
     @abstractmethod
     def run(self, steps: int) -> Outcome:
         """Run ``steps`` steps; on KeyboardInterrupt finish the one under way and raise it again."""
-
-    @abstractmethod
-    def total(self, buffer: Buffer) -> float:
-        """Return a sum or count of the runs so far, over all shares."""
-
-    @abstractmethod
-    def fold(self) -> None:
-        """Add what other shares hold of sums and counts to the bound vectors.
-
-        Not done after every run, because the order of additions must not depend on how a caller
-        cut its steps into runs.
-        """
 
     @abstractmethod
     def execute(self, index: int) -> float:
@@ -94,6 +84,7 @@ class Backend(ABC):
 
     name: str
     xp: Any  # the array namespace of its arrays
+    max_shares: int = 1  # into how many shares it may split a minibatch
 
     @abstractmethod
     def zeros(self, length: int, dtype: str) -> Array:

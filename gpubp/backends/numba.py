@@ -1,7 +1,7 @@
 """The fast CPU backend: whole epochs in compiled code, the minibatch split into shares.
 
 Each share has its rows of the minibatch, its own transient memory and, but for the first, its own
-gradients, counters and sums; parameters and optimizer state are common. The shares of a step run on
+gradients and counters; parameters and optimizer state are common. The shares of a step run on
 threads side by side or on one thread, with the same result.
 """
 
@@ -20,7 +20,7 @@ from gpubp.backends.numba_program import Program, Share, Writer, aligned
 from gpubp.errors import InputError
 from gpubp.kernels.numba import blas, compiled, eager, entry, runner
 from gpubp.plan.build import Rows
-from gpubp.plan.ir import COUNTERS, COUNTS, PARTIALS, SUMS, Buffer, Plan
+from gpubp.plan.ir import COUNTERS, PARTIALS, Buffer, Plan
 
 _REASONS: dict[int, Literal["finished", "stopped", "not finite"]] = {
     runner.FINISHED: "finished",
@@ -51,7 +51,7 @@ class NumbaBackend(Backend):
     def __init__(self, threads: int) -> None:
         if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
             raise InputError(f"threads must be a whole number at least 1, got {threads!r}")
-        self.threads = threads
+        self.threads = self.max_shares = threads
         self.pool = Interruptible(self.threads)
 
     def zeros(self, length: int, dtype: str) -> Array:
@@ -106,7 +106,7 @@ class NumbaExecutable(Executable):
         """Write the programs with the addresses of these arrays."""
         self._take_data(data)
         for number, share in enumerate(self.shares):
-            share.bind({**vectors, PARTIALS: self._partials}, data, own=number > 0)
+            share.bind({**vectors, PARTIALS: self._partials}, data, number)
         self._writer = Writer(self.shares, self._partials, self._flags)
         self._serial = [self._writer.serial()]
         self._parallel = self._writer.parallel() if len(self.shares) > 1 else self._serial
@@ -129,18 +129,6 @@ class NumbaExecutable(Executable):
                 if outcome.reason != "finished":
                     return Outcome(done, outcome.reason)
         return Outcome(done, "finished")
-
-    def total(self, buffer: Buffer) -> float:
-        """Return a sum or count over all shares."""
-        return float(sum(share.view(buffer)[0] for share in self.shares))
-
-    def fold(self) -> None:
-        """Add the other shares' sums and counts to the first's, which are the bound vectors."""
-        first, *others = self.shares
-        for other in others:
-            for name in (SUMS, COUNTS):
-                first.vectors[name][:] += other.vectors[name]
-                other.vectors[name][:] = 0
 
     def execute(self, index: int) -> float:
         """Run one call of the first plan."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from gpubp.backends.base import Array, Vectors
 from gpubp.kernels.contract import Shape
 from gpubp.kernels.numba import entry, runner
+from gpubp.plan.build import SLOT
 from gpubp.plan.ir import (
     COUNTERS,
     COUNTS,
@@ -34,12 +35,7 @@ from gpubp.plan.verify import verify
 
 Vector = NDArray[np.generic]
 
-OWN = (
-    GRADS,
-    COUNTERS,
-    SUMS,
-    COUNTS,
-)  # what every share has of its own; the first has the bound ones
+OWN = (GRADS, COUNTERS)  # what every share has of its own; the first has the bound ones
 
 
 @dataclass(frozen=True)
@@ -63,14 +59,14 @@ class Share:
         self.vectors: dict[str, Array] = {}
         self.data: dict[str, Array] = {}
 
-    def bind(self, vectors: Vectors, data: Vectors, *, own: bool) -> None:
-        """Take the bound vectors; with ``own``, new ones for what shares do not have in common."""
-        new = {
-            name: aligned(vectors[name].size, vectors[name].dtype.name)
-            for name in OWN
-            if own and name in vectors
-        }
-        self.vectors, self.data = {**vectors, **new}, dict(data)
+    def bind(self, vectors: Vectors, data: Vectors, number: int) -> None:
+        """Take the bound vectors as the share of this number; what is not common is its own."""
+        slot = slice(number * SLOT, (number + 1) * SLOT)
+        own = {name: vectors[name][slot] for name in (SUMS, COUNTS) if name in vectors}
+        for name in OWN:
+            if number and name in vectors:
+                own[name] = aligned(vectors[name].size, vectors[name].dtype.name)
+        self.vectors, self.data = {**vectors, **own}, dict(data)
 
     def view(self, buffer: Buffer) -> Array:
         """Return a buffer as an array."""

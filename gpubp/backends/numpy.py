@@ -92,13 +92,6 @@ class NumpyExecutable(Executable):
         self.backend.threads.run([lambda: outcome.append(self._loop(steps))], self._request_stop)
         return outcome[0]
 
-    def total(self, buffer: Buffer) -> float:
-        """Return a sum or count."""
-        return float(self.operand(buffer)[0])
-
-    def fold(self) -> None:
-        """Do nothing: there is one share."""
-
     def execute(self, index: int) -> float:
         """Run one call."""
         with quiet(self.backend.xp):

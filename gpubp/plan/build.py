@@ -27,6 +27,7 @@ from gpubp.plan.ir import (
     Number,
     Plan,
 )  # fmt: skip
+from gpubp.plan.memory import ALIGNMENT
 from gpubp.settings import Settings, number
 
 
@@ -207,7 +208,7 @@ LOSS, SQUARED_ERRORS = (
 CORRECT = Buffer("correct", (1,), "int64", COUNTS, 0)
 SQUARES = Buffer("squares", (1,), "float64", PARTIALS, 0)
 LR = Buffer("lr", (1,), "float64", TRANSIENT)
-VECTOR_LENGTHS = {COUNTERS: 4, SUMS: 2, COUNTS: 1}
+SLOT = ALIGNMENT  # elements of SUMS and COUNTS for each share of the minibatch
 
 
 def training_plan(

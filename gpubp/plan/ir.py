@@ -15,7 +15,8 @@ Number = float | int | bool
 # "velocity") are further vectors of the same length as "params".
 PARAMS, GRADS = "params", "grads"
 COUNTERS = "counters"  # int64: row, step, start, seed
-SUMS, COUNTS = "sums", "counts"  # float64 and int64 that a run adds to and somebody reads
+# float64 and int64 that a run adds to and somebody reads, each share of the minibatch in its slot
+SUMS, COUNTS = "sums", "counts"
 PARTIALS = "partials"  # float64: a reduction over parameters, one element a thread that shares it
 DATA = "data"  # arrays of the user's, bound by name, of a length known only then
 TRANSIENT = "transient"  # lives within a step; placed by lifetime

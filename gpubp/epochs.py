@@ -1,0 +1,75 @@
+"""What happens in an epoch: order of the rows, learning rates, training, evaluation, record."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubp.callbacks import Progress, Run
+from gpubp.engine import Data, Engine
+from gpubp.schedules import Span
+
+if TYPE_CHECKING:
+    from gpubp.trainer import Trainer
+
+
+class Epochs:
+    """Runs the epochs of one call of :meth:`Trainer.fit`."""
+
+    def __init__(
+        self, trainer: Trainer, data: Data, validation: Data | None, run: Run, shuffle: bool
+    ) -> None:
+        self.trainer = trainer
+        self._run = run
+        self.rows, self.validation, self.shuffle = data.rows, validation, shuffle
+        engine = trainer._trained()
+        # Bound once and refilled for every epoch.
+        self.order = engine.backend.zeros(data.size, "int64")
+        self.data = replace(data, rows=self.order)
+        self.rates = engine.backend.zeros(run.steps_per_epoch, "float64")
+
+    def run(self) -> dict[str, float]:
+        """Train for one epoch, evaluate, and return the record that was added to the history."""
+        trainer, run = self.trainer, self._run
+        engine = trainer._trained()
+        started, rows_before = time.perf_counter(), engine.row
+        factors = self._prepare(engine)
+        loss = engine.train(self.data, self.rates, run.batch_size, self._report)
+        seconds = time.perf_counter() - started
+        trainer.epoch += 1
+        record = {
+            "epoch": trainer.epoch,
+            "step": trainer.step,
+            "loss": loss,
+            "lr": trainer.optimizer.lr * float(factors[-1]),
+            "seconds": seconds,
+            "samples_per_second": (run.rows - rows_before) / seconds,
+        }
+        if self.validation is not None:
+            metrics = trainer._metrics(self.validation)
+            record |= {f"val_{name}": value for name, value in metrics.items()}
+        trainer._active_schedule.observe(record.get("val_loss", loss))
+        trainer.history.append(record)
+        return record
+
+    def _prepare(self, engine: Engine) -> NDArray[np.float64]:
+        """Put the epoch's order of rows and learning rates on the device."""
+        trainer, run = self.trainer, self._run
+        offset = (trainer.epoch - run.first_epoch) * run.steps_per_epoch
+        steps = np.arange(offset, offset + run.steps_per_epoch)
+        span = Span(run.epochs * run.steps_per_epoch, run.steps_per_epoch)
+        factors = trainer._active_schedule.factors(steps, span)
+        self.rates[...] = engine.backend.to_device(trainer.optimizer.lr * factors)
+        self.order[...] = engine.order(self.rows, run.rows, trainer.epoch, self.shuffle)
+        engine.begin_epoch(trainer._first_step + offset)
+        return factors
+
+    def _report(self, steps: int, loss: float) -> None:
+        trainer = self.trainer
+        progress = Progress(trainer.epoch + 1, steps, self._run.steps_per_epoch, loss)
+        for callback in trainer._callbacks:
+            callback.on_progress(trainer, progress)
