@@ -171,6 +171,11 @@ class Engine:
         """Return the plan of one training step on a whole minibatch, fused as the backend likes."""
         return self._plan("training", data, Rows(batch_size), False)
 
+    def prepare(self, data: Data, rates: Array, batch_size: int) -> None:
+        """Make all ready for :meth:`train` with the same arguments, compilation included."""
+        for size, _ in _parts(data.size, batch_size):
+            self._bound(data, {**data.arrays(), "rates": rates}, size)
+
     def train(
         self, data: Data, rates: Array, batch_size: int, on_progress: Callable[[int, float], None]
     ) -> float:
@@ -183,15 +188,12 @@ class Engine:
             NonFiniteError: the loss of a step is NaN or infinite; parameters are those before it.
             KeyboardInterrupt: as raised, after the step under way.
         """
-        rest = data.size % batch_size
         arrays = {**data.arrays(), "rates": rates}
-        for size, end in ((batch_size, data.size - rest), (rest, data.size)):
-            if size == 0 or self.row > end:
+        for size, end in _parts(data.size, batch_size):
+            if self.row > end:
                 continue
             first, steps = self.row, (end - self.row) // size
-            executable = self._executable("training", data.inputs, size, True)
-            if not executable.is_bound_to(arrays):
-                executable.bind(self.vectors, arrays)
+            executable = self._bound(data, arrays, size)
             for done, outcome in self._chunks(executable, steps):
                 rows = first + done * size
                 if outcome.reason == "not finite":
@@ -249,13 +251,13 @@ class Engine:
         outputs = self.network.outputs(self.features)
         xp = self.backend.xp
         out = xp.reshape(self.backend.zeros(data.size * outputs, self.dtype), (data.size, outputs))
-        rest = data.size % _EVALUATION_ROWS
-        for size, steps in ((_EVALUATION_ROWS, data.size // _EVALUATION_ROWS), (rest, 1)):
-            if size and steps:
-                kind = "prediction" if link else "output"
-                executable = self._executable(kind, data.inputs, size, False)
-                executable.bind(own, {**data.arrays(), "out": out})
-                executable.run(steps)
+        row = 0
+        for size, end in _parts(data.size, _EVALUATION_ROWS):
+            kind = "prediction" if link else "output"
+            executable = self._executable(kind, data.inputs, size, False)
+            executable.bind(own, {**data.arrays(), "out": out})
+            executable.run((end - row) // size)
+            row = end
         return out
 
     def counter(self, index: int) -> int:
@@ -353,6 +355,13 @@ class Engine:
             self._executables[key] = self.backend.prepare(plans)
         return self._executables[key]
 
+    def _bound(self, data: Data, arrays: dict[str, Array], rows: int) -> Executable:
+        """Return the training step of a minibatch, bound to the vectors and to these arrays."""
+        executable = self._executable("training", data.inputs, rows, True)
+        if not executable.is_bound_to(arrays):
+            executable.bind(self.vectors, arrays)
+        return executable
+
     def _on_copies(
         self, data: Data, arrays: dict[str, Array], rows: int, first_row: int, first_step: int
     ) -> Executable:
@@ -402,3 +411,10 @@ class Engine:
         if not xp.isdtype(array.dtype, "real floating"):
             return True
         return bool(xp.all(xp.isfinite(array)))
+
+
+def _parts(rows: int, batch_size: int) -> list[tuple[int, int]]:
+    """Return the sizes of an epoch's minibatches, each with the row where minibatches of it end."""
+    rest = rows % batch_size
+    parts = [(batch_size, rows - rest), (rest, rows)]
+    return [(size, end) for size, end in parts if size and end]
