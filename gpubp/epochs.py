@@ -31,13 +31,14 @@ class Epochs:
         self.order = engine.backend.zeros(data.size, "int64")
         self.data = replace(data, rows=self.order)
         self.rates = engine.backend.zeros(run.steps_per_epoch, "float64")
+        engine.prepare(self.data, self.rates, run.batch_size)
 
     def run(self) -> dict[str, float]:
         """Train for one epoch, evaluate, and return the record that was added to the history."""
         trainer, run = self.trainer, self._run
         engine = trainer._trained()
-        started, rows_before = time.perf_counter(), engine.row
         factors = self._prepare(engine)
+        started, rows_before = time.perf_counter(), engine.row
         loss = engine.train(self.data, self.rates, run.batch_size, self._report)
         seconds = time.perf_counter() - started
         trainer.epoch += 1
