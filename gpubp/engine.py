@@ -181,6 +181,8 @@ class Engine:
     ) -> float:
         """Run the steps of an epoch from the row counter on; return the mean loss over the rows.
 
+        The epoch is over when :meth:`rewind` is called: until then it can be called again.
+
         ``on_progress(steps, loss)`` is called with the finished steps of this epoch and their mean
         loss, a few times a second at most.
 
@@ -204,10 +206,7 @@ class Engine:
                 on_progress(-(-rows // batch_size), loss / rows)
             self._loss_of_rows += self._sum(LOSS) * size
             self.vectors[SUMS][...] = 0
-        mean = self._loss_of_rows / data.size
-        self._loss_of_rows = 0.0
-        self.vectors[COUNTERS][_ROW] = 0
-        return mean
+        return self._loss_of_rows / data.size
 
     def validate(self, data: Data, batch_size: int) -> None:
         """Run a step on copies, each call against the float64 reference.
@@ -269,7 +268,7 @@ class Engine:
         self.vectors[COUNTERS][_START] = first_step
 
     def rewind(self) -> None:
-        """Forget an epoch that was left half way."""
+        """End an epoch, or forget one that was left half way."""
         self.vectors[COUNTERS][_ROW] = 0
         self.vectors[SUMS][...] = 0
         self._loss_of_rows = 0.0

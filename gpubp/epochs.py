@@ -41,9 +41,8 @@ class Epochs:
         started, rows_before = time.perf_counter(), engine.row
         loss = engine.train(self.data, self.rates, run.batch_size, self._report)
         seconds = time.perf_counter() - started
-        trainer.epoch += 1
         record = {
-            "epoch": trainer.epoch,
+            "epoch": trainer.epoch + 1,
             "step": trainer.step,
             "loss": loss,
             "lr": trainer.optimizer.lr * float(factors[-1]),
@@ -53,6 +52,9 @@ class Epochs:
         if self.validation is not None:
             metrics = trainer._metrics(self.validation)
             record |= {f"val_{name}": value for name, value in metrics.items()}
+        # Together, and last: a Ctrl-C during the evaluation leaves the epoch unfinished.
+        engine.rewind()
+        trainer.epoch += 1
         trainer._active_schedule.observe(record.get("val_loss", loss))
         trainer.history.append(record)
         return record
