@@ -20,6 +20,7 @@ from gpubp.engine import Data, Engine
 from gpubp.epochs import Epochs
 from gpubp.errors import InputError, NonFiniteError, unknown_name
 from gpubp.history import History
+from gpubp.interrupts import deferred
 from gpubp.losses import LOSSES, Loss, SigmoidCrossEntropy, SoftmaxCrossEntropy
 from gpubp.network import Sequential
 from gpubp.optimizers import OPTIMIZERS, Optimizer
@@ -188,7 +189,9 @@ class Trainer:
         self._callbacks = as_callbacks(callbacks)
         run = self._begin(data, epochs, batch_size, resume=resume)
         try:
-            self._run_epochs(Epochs(self, data, validation, run, shuffle), run)
+            loop = Epochs(self, data, validation, run, shuffle)
+            with deferred():
+                self._run_epochs(loop, run)
         except NonFiniteError as error:
             self._run = None  # it would only fail again
             raise self._explained(error) from None

@@ -9,18 +9,17 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from gpubp.errors import PlanError
+from gpubp.interrupts import stopping
 from gpubp.plan.build import Rows
 from gpubp.plan.ir import Buffer, Plan
 
 Array = Any  # an array of the backend's own library
 Vectors = Mapping[str, Array]  # flat arrays by region: "params", "grads", "m", "counters", ...
-
-_POLL_SECONDS = 0.05  # how long a Ctrl-C may wait for its turn while a run is under way
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ class Backend(ABC):
         return (Rows(plan.rows),)
 
 
-class Interruptible:
+class Workers:
     """Runs functions on threads of their own, so that the caller's thread can hear a Ctrl-C."""
 
     def __init__(self, threads: int) -> None:
@@ -123,20 +122,8 @@ class Interruptible:
         self._busy = threading.Lock()
 
     def run(self, functions: Sequence[Callable[[], None]], stop: Callable[[], None]) -> None:
-        """Run all functions and wait; on KeyboardInterrupt call ``stop``, wait and raise again."""
-        with self._busy:
+        """Run all functions and wait; on Ctrl-C call ``stop``, and let it count when all ended."""
+        with stopping(stop), self._busy:
             futures = [self._pool.submit(function) for function in functions]
-            interrupt: KeyboardInterrupt | None = None
-            while True:
-                try:
-                    _, running = wait(futures, timeout=_POLL_SECONDS)
-                except KeyboardInterrupt as error:
-                    interrupt = error
-                    stop()
-                    continue
-                if not running:
-                    break
             for future in futures:
                 future.result()
-            if interrupt is not None:
-                raise interrupt

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gpubp.backends.base import Array, Backend, Executable, Interruptible, Outcome, Vectors
+from gpubp.backends.base import Array, Backend, Executable, Outcome, Vectors, Workers
 from gpubp.backends.numba_program import Program, Share, Writer, aligned
 from gpubp.errors import InputError
 from gpubp.kernels.numba import blas, compiled, eager, entry, runner
@@ -52,7 +52,7 @@ class NumbaBackend(Backend):
         if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
             raise InputError(f"threads must be a whole number at least 1, got {threads!r}")
         self.threads = self.max_shares = threads
-        self.pool = Interruptible(self.threads)
+        self.pool = Workers(self.threads)
 
     def zeros(self, length: int, dtype: str) -> Array:
         """Return a new flat array of zeros, aligned to a cache line."""

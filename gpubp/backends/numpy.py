@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from gpubp.backends.base import Array, Backend, Executable, Interruptible, Outcome, Vectors
+from gpubp.backends.base import Array, Backend, Executable, Outcome, Vectors, Workers
 from gpubp.kernels import reference
 from gpubp.kernels.spec import kernel as contract
 from gpubp.plan.ir import DATA, PARTIALS, TRANSIENT, Buffer, Call, Plan
@@ -34,7 +34,7 @@ class NumpyBackend(Backend):
 
     def __init__(self, xp: Any = np) -> None:
         self.xp = xp
-        self.threads = Interruptible(1)
+        self.threads = Workers(1)
 
     def zeros(self, length: int, dtype: str) -> Array:
         """Return a new flat array of zeros."""
