@@ -1,0 +1,58 @@
+"""What an import costs and loads, seen from a fresh process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {"numba", "llvmlite", "cupy", "sklearn", "matplotlib", "scipy", "rich", "click"}
+
+
+def _loaded_by(code: str) -> set[str]:
+    """Return the top-level packages that a fresh process has loaded after some code."""
+    report = "import sys; print('\\n'.join({name.partition('.')[0] for name in sys.modules}))"
+    result = subprocess.run(
+        [sys.executable, "-c", f"{code}; {report}"], capture_output=True, text=True, check=True
+    )
+    return set(result.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import gpubp",
+        "import gpubp; gpubp.Sequential, gpubp.Dense, gpubp.Trainer, gpubp.losses",
+        "import gpubp; gpubp.ops.relu",
+    ],
+)
+def test_import_is_light(code: str) -> None:
+    assert not _loaded_by(code) & HEAVY
+
+
+def test_command_line_is_read_without_what_only_some_commands_need() -> None:
+    assert not _loaded_by("import gpubp.cli.main") & (HEAVY - {"click"})
+
+
+def test_heavy_libraries_would_be_seen() -> None:
+    assert "numba" in _loaded_by("import gpubp; gpubp.Trainer(gpubp.Sequential(gpubp.Dense(1)))")
+
+
+def test_public_names_exist() -> None:
+    import gpubp  # noqa: PLC0415
+
+    for name in gpubp.__all__:
+        assert getattr(gpubp, name) is not None
+    assert dir(gpubp) == sorted(gpubp.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'Sequentail'"):
+        _ = gpubp.Sequentail
+
+
+def test_kernels_have_one_name_only() -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", "import kernels"], capture_output=True, text=True, check=False
+    )
+    if "No module named" in result.stderr:  # where the repository is not the working folder
+        pytest.fail("run the tests from the repository's root")
+    assert "this package is gpubp.kernels, not kernels" in result.stderr
