@@ -2,18 +2,22 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from networks import data, make, split_all
 
 from gpubp import Dense, Dropout, Trainer
-from gpubp.callbacks import Callback
+from gpubp.callbacks import Callback, as_callback
+from gpubp.interrupts import deferred, stopping
 
 BATCH = 4
-# By how many steps is a run under way that is long enough to be interrupted, as runs grow eightfold.
+# After so many steps a run begins that is long enough to be interrupted; runs grow eightfold.
 BEFORE = {"numpy": 585, "numba-1": 37449, "numba-3": 37449}
 every_way = pytest.mark.parametrize("way", BEFORE)
 
@@ -60,13 +64,14 @@ def test_ctrl_c_in_a_long_run(way, monkeypatch):
     """It stops well before the run's end, with the parameters of the last finished step."""
     monkeypatch.setattr("gpubp.engine._CHUNK_SECONDS", 1e9)  # one run from BEFORE to the end
     before = BEFORE[way]
-    X, y = many(BATCH * (9 * before + 1))
+    steps = 8 * before + 1
+    X, y = many(BATCH * steps)
     trainer = trainer_for(way)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012
         trainer.fit(X, y, batch_size=BATCH, shuffle=False, callbacks=[CtrlC(before)])
         time.sleep(10)  # a machine so slow that the signal comes late: it must not end pytest
     done = trainer.step
-    assert before < done < 9 * before
+    assert before < done < steps
     exactly = trainer_for(way)
     exactly.fit(X[: BATCH * done], y[: BATCH * done], batch_size=BATCH, shuffle=False)
     np.testing.assert_array_equal(trainer.parameters(), exactly.parameters())
@@ -114,3 +119,104 @@ def test_a_new_run_after_an_interruption_starts_with_a_whole_epoch(way):
     assert trainer.epoch == 0
     trainer.fit(X, y, batch_size=8)
     assert (trainer.step, trainer.epoch) == (6, 1)
+
+
+@every_way
+def test_a_storm_of_ctrl_c_changes_nothing(way):
+    """Wherever the signals fall: in compiled threads, in an evaluation, between two epochs."""
+    epochs = {"numpy": 150, "numba-1": 300, "numba-3": 300}[way]
+    storm = Path(__file__).with_name("storm.py")
+    done = subprocess.run(
+        [sys.executable, storm, way, str(epochs)],
+        capture_output=True, text=True, timeout=120, check=False,
+        env={**os.environ, "PYTHONPATH": str(storm.parent.parent)},
+    )  # fmt: skip
+    assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
+    assert int(done.stdout) > 5
+
+
+@every_way
+def test_ctrl_c_in_a_callback_waits_until_all_callbacks_were_called(way):
+    """What they remember of an epoch must fit the history, or a resumed run goes another way."""
+    seen = []
+
+    def press(trainer, record):
+        if record["epoch"] == 2 and len(seen) < 3:
+            signal.raise_signal(signal.SIGINT)
+        seen.append(record["epoch"])
+
+    def watch(trainer, record):
+        seen.append(record["epoch"])
+
+    trainer = trainer_for(way)
+    with pytest.raises(KeyboardInterrupt):
+        small_run(trainer, as_callback(press), as_callback(watch))
+    assert seen == [1, 1, 2, 2]
+    small_run(trainer, as_callback(press), as_callback(watch), resume=True)
+    assert seen == [1, 1, 2, 2, 3, 3, 4, 4]
+
+
+def test_ctrl_c_while_nothing_runs_waits_for_the_end_of_the_block():
+    lines = []
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        with deferred():
+            signal.raise_signal(signal.SIGINT)
+            lines.append("after the signal")
+        lines.append("after the block")
+    assert lines == ["after the signal"]
+
+
+def test_the_second_ctrl_c_outside_of_a_run_counts_at_once():
+    lines = []
+    with pytest.raises(KeyboardInterrupt), deferred():  # noqa: PT012
+        signal.raise_signal(signal.SIGINT)
+        lines.append("after the first")
+        signal.raise_signal(signal.SIGINT)
+        lines.append("after the second")
+    assert lines == ["after the first"]
+
+
+def test_ctrl_c_in_a_run_tells_it_to_stop_however_often_and_counts_at_its_end():
+    lines = []
+    with pytest.raises(KeyboardInterrupt), deferred():  # noqa: PT012
+        with stopping(lambda: lines.append("stop")):
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            lines.append("ended")
+        lines.append("next line")
+    assert lines == ["stop", "stop", "ended"]
+
+
+def test_a_run_does_not_begin_after_ctrl_c():
+    with pytest.raises(KeyboardInterrupt), deferred():  # noqa: PT012
+        signal.raise_signal(signal.SIGINT)
+        with stopping(lambda: None):
+            pytest.fail("the run began")
+
+
+def test_a_handler_of_the_users_own_is_called_and_put_back():
+    calls = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: calls.append(number))
+    own = signal.getsignal(signal.SIGINT)
+    try:
+        with deferred():
+            signal.raise_signal(signal.SIGINT)
+            assert calls == []
+        assert calls == [signal.SIGINT]
+        assert signal.getsignal(signal.SIGINT) is own
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_training_on_another_thread_leaves_signals_alone():
+    trainer = trainer_for("numba-3")
+    before = signal.getsignal(signal.SIGINT)
+    handlers = []
+    thread = threading.Thread(
+        target=small_run,
+        args=(trainer, as_callback(lambda *_: handlers.append(signal.getsignal(signal.SIGINT)))),
+    )
+    thread.start()
+    thread.join()
+    assert trainer.epoch == 4
+    assert set(handlers) == {before}
