@@ -199,9 +199,7 @@ class Engine:
             for done, outcome in self._chunks(executable, steps):
                 rows = first + done * size
                 if outcome.reason == "not finite":
-                    error = self._not_finite(data, arrays, size, rows // batch_size)
-                    self.rewind()
-                    raise error
+                    raise self._not_finite(data, arrays, size, rows // batch_size)
                 loss = self._loss_of_rows + self._sum(LOSS) * size
                 on_progress(-(-rows // batch_size), loss / rows)
             self._loss_of_rows += self._sum(LOSS) * size
