@@ -48,21 +48,33 @@ def test_every_loss_and_optimizer_is_valid(loss, optimizer):
 )
 def test_a_call_that_is_off_is_named(kernel, words, monkeypatch):
     """A part in a thousand, or one in a count."""
-    real = NumpyExecutable._function
-
-    def sabotaged(self, call):
-        function = real(self, call)
-
-        def off():
-            function()
-            last = self.operand(call.operands[-1])
-            last[...] = last * 1.001 if last.dtype.kind == "f" else last + 1
-
-        return off if call.kernel == kernel else function
-
-    monkeypatch.setattr(NumpyExecutable, "_function", sabotaged)
+    sabotage(monkeypatch, kernel, lambda last: last * 1.001 if last.dtype.kind == "f" else last + 1)
     with pytest.raises(PlanError, match=words):
         ready("numpy").validate(*data(), 8)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_result_that_is_not_finite_where_it_should_be_is_off(value, monkeypatch):
+    sabotage(monkeypatch, "gelu", lambda last: np.full_like(last, value))
+    with pytest.raises(PlanError, match=r"gelu .* is off by inf"):
+        ready("numpy").validate(*data(), 8)
+
+
+def sabotage(monkeypatch, kernel, change):
+    """Have the NumPy backend change the last operand of a kernel after each call."""
+    real = NumpyExecutable._function
+
+    def function(self, call):
+        good = real(self, call)
+
+        def off():
+            good()
+            last = self.operand(call.operands[-1])
+            last[...] = change(last)
+
+        return off if call.kernel == kernel else good
+
+    monkeypatch.setattr(NumpyExecutable, "_function", function)
 
 
 @pytest.mark.parametrize("instead", ["bias_silu", "bias_exponential"])
