@@ -1,0 +1,130 @@
+"""Compiled code: once a machine, nothing for a network, and no lock on other Python threads."""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from networks import make
+
+from gpubp import Dense
+from gpubp.callbacks import Callback
+from gpubp.kernels.numba import compiled
+
+TRAIN = """
+import sys
+import numpy as np
+from gpubp import Dense, Dropout, Sequential, Trainer
+from gpubp.kernels.numba import compiled
+
+announced = []
+compiled.on_compile(announced.append)
+
+def train(*layers, rows, features, batch_size):
+    rng = np.random.default_rng(0)
+    X, y = rng.random((rows, features), np.float32), np.arange(rows) % 2
+    trainer = Trainer(Sequential(*layers), optimizer="sgd", backend="numba", threads=2)
+    trainer.fit(X, y, batch_size=batch_size)
+    trainer.evaluate(X, y)
+    return len(announced)
+
+print(train(Dense(3, "relu"), Dropout(0.5), Dense(2), rows=20, features=4, batch_size=6))
+more = Dense(30, "relu"), Dropout(0.1), Dense(9, "relu"), Dense(5)
+print(train(*more, rows=99, features=7, batch_size=64))
+entries = [m.entry for name, m in sys.modules.items() if name.startswith("gpubp_compiled_")]
+print(len(entries), sum(entry.cache_hits for entry in entries))
+"""
+
+
+def train_in_a_process(cache):
+    """Return how many kernels were announced after a network and after another, the entry points
+    in use, and how many of those came from Numba's cache."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", TRAIN],
+        capture_output=True, text=True, timeout=300, check=False,
+        env={**os.environ, "GPUBP_CACHE_DIR": str(cache)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return tuple(map(int, done.stdout.split()))
+
+
+def test_kernels_are_compiled_once_for_all_networks_and_processes(tmp_path):
+    first, second, entries, hits = train_in_a_process(tmp_path)
+    assert first == second == entries > 10
+    assert hits == 0
+    assert train_in_a_process(tmp_path) == (0, 0, entries, entries)
+
+
+def test_other_python_threads_run_while_compiled_code_does(monkeypatch):
+    """One of them sees a count of steps from the middle of a single compiled run."""
+    monkeypatch.setattr("gpubp.engine._CHUNK_SECONDS", 1e9)  # runs grow eightfold, unchecked
+    last_run = 8**6
+    before = (last_run - 1) // 7
+    X, y = np.zeros((before + last_run, 1), np.float32), np.arange(before + last_run) % 2
+    seen = []
+
+    class Watch(Callback):
+        def on_progress(self, trainer, progress):
+            if progress.steps_done == before:
+                threading.Timer(0.05, lambda: seen.append(trainer.step)).start()
+
+    trainer = make("numba-1", Dense(3))
+    trainer.fit(X, y, batch_size=1, callbacks=[Watch()])
+    assert trainer.step == before + last_run
+    assert before < seen[0] < before + last_run
+
+
+def test_a_cache_that_cannot_be_written_is_replaced_with_a_warning(monkeypatch, tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    monkeypatch.setenv("GPUBP_CACHE_DIR", str(file))
+    with pytest.warns(RuntimeWarning, match="compiled again .* Set GPUBP_CACHE_DIR"):
+        place = compiled.folder.__wrapped__()
+    assert place.is_dir()
+    place.rmdir()
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"GPUBP_CACHE_DIR": "mine", "XDG_CACHE_HOME": "theirs"}, "mine"),
+        ({"XDG_CACHE_HOME": "theirs"}, "theirs/gpubp"),
+        ({"HOME": "home"}, "home/.cache/gpubp"),
+    ],
+)
+def test_where_the_cache_is(variables, expected, monkeypatch, tmp_path):
+    for name in ("GPUBP_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, str(tmp_path / value))
+    place = compiled.folder.__wrapped__()
+    assert place.parent == tmp_path / expected
+    assert place.name.startswith("numba-")
+
+
+def test_the_cache_of_other_sources_is_another(monkeypatch):
+    """A digest of every kernel's source names the folder: a change never finds stale code."""
+    digest = compiled._digest()
+    read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda p: read(p) + b"#" * (p.name == "activations.py"))
+    assert compiled._digest() != digest
+    monkeypatch.undo()
+    monkeypatch.setattr("numba.__version__", "0")
+    assert compiled._digest() != digest
+
+
+def test_listeners_hear_of_a_compilation_until_they_are_removed(monkeypatch, tmp_path):
+    heard = []
+    monkeypatch.setattr(compiled, "folder", lambda: tmp_path)
+    remove = compiled.on_compile(heard.append)
+    source = "class entry: address = 7"
+    assert compiled.compile_entry("one", source) == 7
+    assert compiled.compile_entry("one", source) == 7  # it is there: nothing to hear of
+    remove()
+    compiled.compile_entry("two", source)
+    assert heard == ["one"]
+    for name in ("one", "two"):
+        del sys.modules[f"gpubp_compiled_{name}"]
