@@ -47,8 +47,8 @@ class Registry(Generic[T]):
         A mapping is taken for a configuration, so that one entry can hold another.
 
         Raises:
-            InputError: there is no such name (the nearest is suggested), no such field, or the
-                value is neither a name nor an entry of this table.
+            InputError: there is no such name (the nearest is suggested), no such field, a
+                field is missing, or the value is neither a name nor an entry of this table.
         """
         if isinstance(value, Mapping):
             return self.from_config(value)
@@ -62,10 +62,13 @@ class Registry(Generic[T]):
         if value not in self._types:
             raise unknown_name(self.kind, value, self)
         entry = self._types[value]
-        known = {field.name for field in dataclasses.fields(entry) if field.init}
-        for field in fields:
-            if field not in known:
-                raise unknown_name(f"option of {self.kind} {value!r}", field, known)
+        known = {field.name: field for field in dataclasses.fields(entry) if field.init}
+        for name in fields:
+            if name not in known:
+                raise unknown_name(f"option of {self.kind} {value!r}", name, known)
+        for name, field in known.items():
+            if name not in fields and field.default is dataclasses.MISSING:
+                raise InputError(f"{self.kind} {value!r} needs its option {name!r}")
         made: T = entry(**fields)
         return made
 
