@@ -1,0 +1,118 @@
+"""Tables of a result: medians, their spread, and ratios to the best peer and to the floor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+Benchmark = Mapping[str, Any]
+_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
+
+
+def show(result: Mapping[str, Any], console: Console) -> None:
+    """Print the tables of a JSON document that pytest-benchmark wrote for this suite."""
+    console.print(_heading(result["machine_info"]), highlight=False)
+    summaries = {row["group"]: row for row in result["summary"]}
+    groups: dict[str, list[Benchmark]] = {}
+    for benchmark in result["benchmarks"]:
+        groups.setdefault(benchmark["group"], []).append(benchmark)
+    kernels = {name: groups.pop(name) for name in list(groups) if name.startswith("kernel ")}
+    for name, group in groups.items():
+        if "memory" in group[0]["extra_info"]:
+            console.print(_memory_table(name, group))
+            console.print()
+        else:
+            console.print(_time_table(name, group, summaries[name]))
+            console.print(_verdict(summaries[name]) + "\n", highlight=False)
+    if kernels:
+        console.print(_kernel_table(kernels, summaries))
+
+
+def _heading(machine: Mapping[str, Any]) -> str:
+    versions = machine["versions"]
+    there = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+    missing = ", ".join(name for name, version in versions.items() if not version)
+    start, end = (machine["load"][moment][0] for moment in ("start", "end"))
+    lines = [
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, "
+        f"{machine['system']}, Python {machine['python']}",
+        there,
+        f"missing: {missing}" if missing else "no peer is missing",
+        f"load of the machine: {start} before, {end} after" + ("; quick" * machine["quick"]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _time_table(name: str, group: list[Benchmark], row: Mapping[str, Any]) -> Table:
+    table = Table(title=name, title_justify="left")
+    table.add_column("contender")
+    for column in ("median", "spread", "to best peer", "to floor"):
+        table.add_column(column, justify="right")
+    medians = {b["extra_info"]["contender"]: b["stats"]["median"] for b in group}
+    for benchmark in sorted(group, key=lambda b: b["stats"]["median"]):
+        contender, stats = benchmark["extra_info"]["contender"], benchmark["stats"]
+        ratios = [
+            f"{stats['median'] / medians[row[other]]:.2f}" if other in row else ""
+            for other in ("peer", "floor")
+        ]
+        spread = f"{stats['iqr'] / stats['median']:.0%}" if stats["rounds"] > 1 else ""
+        style = "bold" if contender == row.get("ours") else ""
+        table.add_row(contender, _time(stats["median"]), spread, *ratios, style=style)
+    return table
+
+
+def _verdict(row: Mapping[str, Any]) -> str:
+    """Say how gpubp compares, with intervals, and what was aimed at."""
+    parts = []
+    for key in ("peer", "floor"):
+        if f"to_{key}" in row:
+            ratio = row[f"to_{key}"]
+            interval = f" ({ratio['low']:.2f} to {ratio['high']:.2f})" if "low" in ratio else ""
+            parts.append(f"gpubp takes {ratio['ratio']:.2f}{interval} of {row[key]}")
+    if row.get("target") is not None:
+        parts.append(f"aim: at most {row['target']} of the best peer")
+    if row.get("limit_seconds") is not None:
+        parts.append(f"aim: under {row['limit_seconds']} s")
+    return "; ".join(parts)
+
+
+def _kernel_table(
+    kernels: Mapping[str, list[Benchmark]], summaries: Mapping[str, Mapping[str, Any]]
+) -> Table:
+    table = Table(title="kernels, one call on one thread", title_justify="left")
+    for column in ("kernel", "numba", "numpy", "ratio"):
+        table.add_column(column, justify="left" if column == "kernel" else "right")
+    for name, group in kernels.items():
+        times = {b["extra_info"]["contender"]: _time(b["stats"]["median"]) for b in group}
+        row = summaries[name]
+        ratio = f"{row['to_peer']['ratio']:.2f}" if "to_peer" in row else ""
+        table.add_row(
+            name.removeprefix("kernel "), times.get("numba", ""), times.get("numpy", ""), ratio
+        )
+    return table
+
+
+def _memory_table(name: str, group: list[Benchmark]) -> Table:
+    aim = group[0]["extra_info"]["limit_gb"]
+    table = Table(title=f"{name}; aim: X and rest under {aim} GB", title_justify="left")
+    table.add_column("GB")
+    for column in ("peak", "before X", "X", "labels", "plan", "rest", "X and rest"):
+        table.add_column(column, justify="right")
+    for benchmark in group:
+        gb = {key: value / 1e9 for key, value in benchmark["extra_info"]["memory"].items()}
+        rest = gb["peak"] - gb["before"] - gb["x"] - gb["labels"]
+        cells = (gb["peak"], gb["before"], gb["x"], gb["labels"], gb["plan"], rest, gb["x"] + rest)
+        table.add_row(benchmark["extra_info"]["contender"], *(f"{cell:.3f}" for cell in cells))
+    return table
+
+
+def _time(seconds: float) -> str:
+    scale, unit = next((pair for pair in _UNITS if seconds >= pair[0]), _UNITS[-1])
+    return (
+        f"{seconds / scale:.3g} {unit}"
+        if seconds / scale < 1000
+        else f"{seconds / scale:.0f} {unit}"
+    )
