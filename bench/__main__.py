@@ -40,6 +40,7 @@ def main() -> int:
         code = _pytest(fresh, ["--quick"] * options.quick + others)
         text = fresh.read_text(encoding="utf-8") if fresh.exists() else ""
     if text:
+        file.parent.mkdir(exist_ok=True)
         file.write_text(text, encoding="utf-8")
         report.show(json.loads(text), console)
         console.print(f"written to {file.relative_to(_HERE.parent)}")
