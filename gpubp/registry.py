@@ -55,7 +55,7 @@ class Registry(Generic[T]):
         if not isinstance(value, str):
             if type(value) not in self._names:
                 raise InputError(
-                    f"{value!r} is not a {self.kind}; pass an object or one of the names "
+                    f"{value!r} is no {self.kind}; pass an object or one of the names "
                     f"{', '.join(sorted(self))}"
                 )
             return value

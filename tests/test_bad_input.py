@@ -1,247 +1,323 @@
-"""What can't be used is refused at the door: what was wrong, the value, and what to do."""
+"""Bad input is refused before anything is computed: what was wrong, the value, what to do."""
 
-from __future__ import annotations
-
-import errno
-import os
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+import re
 
 import numpy as np
 import pytest
+from networks import data
 
-import gpubp
-from gpubp.callbacks import Checkpoint
-from gpubp.errors import (
-    CheckpointError,
-    DeviceError,
-    GpubpError,
-    InputError,
-    NonFiniteError,
-    SaveError,
-)
+from gpubp import Activation, Dense, Dropout, Sequential, Trainer, files
+from gpubp.callbacks import Checkpoint, HistoryCSV
+from gpubp.errors import CheckpointError, DeviceError, GpubpError, InputError, SaveError
+from gpubp.initializers import INITIALIZERS
+from gpubp.losses import LOSSES, Huber
+from gpubp.optimizers import SGD, Adam
+from gpubp.schedules import SCHEDULES
 
-ROWS = 12
-X = np.random.default_rng(0).standard_normal((ROWS, 3)).astype(np.float32)
-Y = np.arange(ROWS) % 3
+X, y = data()  # (37, 5) float32 and labels 0 to 2
+NETWORK = Sequential(Dense(4, "relu"), Dense(3))
 
 
-def _changed(array: np.ndarray, place: Any, value: Any) -> np.ndarray:
-    copy = np.array(array)
-    copy[place] = value
-    return copy
+def trainer(loss="softmax_cross_entropy", **settings):
+    return Trainer(NETWORK, loss=loss, **{"backend": "numpy"} | settings)
 
 
-def _fit(
-    X: Any = X, y: Any = Y, loss: str = "softmax_cross_entropy", outputs: int = 3, **arguments: Any
-) -> None:
-    trainer = gpubp.Trainer(gpubp.Sequential(gpubp.Dense(outputs)), loss=loss, backend="numpy")
-    trainer.fit(X, y, **{"epochs": 1, "batch_size": 4, **arguments})
+def refused(*words, error=InputError):
+    """Expect an error with these words in this order."""
+    return pytest.raises(error, match=".*".join(map(re.escape, words)))
 
 
-CASES: dict[str, tuple[Callable[[], Any], str]] = {
-    "X of one dimension": (lambda: _fit(X[:, 0]), r"X has shape \(12,\).*two dimensions"),
-    "X of three dimensions": (lambda: _fit(X[None]), "two dimensions"),
-    "X of objects": (lambda: _fit(X.astype(object)), "X has dtype object"),
-    "X of complex numbers": (lambda: _fit(X.astype(complex)), "X has dtype complex128"),
-    "X a list": (lambda: _fit(X.tolist()), r"X is a list, not an array; pass np.asarray\(X\)"),
-    "no rows": (lambda: _fit(X[:0], Y[:0]), r"X has shape \(0, 3\): it needs a row"),
-    "no columns": (lambda: _fit(X[:, :0]), r"X has shape \(12, 0\): it needs a column"),
-    "NaN in X": (
-        lambda: _fit(_changed(X, (7, 1), np.nan)),
-        "X has nan at row 7, column 1",
-    ),
-    "infinity in X": (
-        lambda: _fit(_changed(X, (2, 2), -np.inf)),
-        "X has -inf at row 2, column 2",
-    ),
-    "NaN in y": (
-        lambda: _fit(y=_changed(X[:, 0], 5, np.nan), loss="squared_error", outputs=1),
-        "y has nan at row 5",
-    ),
-    "fewer targets than rows": (lambda: _fit(y=Y[:-1]), "y has 11 rows.*12"),
-    "labels of floats": (lambda: _fit(y=Y + 0.5), "y has dtype float64.*integers"),
-    "negative label": (lambda: _fit(y=_changed(Y, 4, -1)), "y has -1 at row 4"),
-    "label out of range": (
-        lambda: _fit(y=_changed(Y, 4, 3)),
-        "y has 3 at row 4, but with 3 classes the ids go from 0 to 2",
-    ),
-    "a single class": (lambda: _fit(y=np.ones(ROWS, int)), "single class 1"),
-    "a single class of two": (
-        lambda: _fit(y=np.ones(ROWS), loss="sigmoid_cross_entropy", outputs=1),
-        "y is 1 everywhere",
-    ),
-    "targets of another width": (
-        lambda: _fit(y=X, loss="squared_error", outputs=2),
-        "y has 3 columns, but the network's output has 2",
-    ),
-    "probability above 1": (
-        lambda: _fit(y=np.full(ROWS, 1.5), loss="sigmoid_cross_entropy", outputs=1),
-        "y has values from 1.5 to 1.5.*between 0 and 1",
-    ),
-    "negative count": (
-        lambda: _fit(y=-(X[:, :1] ** 2), loss="poisson", outputs=1),
-        "'poisson' lie between 0 and inf",
-    ),
-    "batch size 0": (lambda: _fit(batch_size=0), "batch_size must be a whole number.*got 0"),
-    "batch size not whole": (lambda: _fit(batch_size=2.5), "batch_size must be .*got 2.5"),
-    "batch size larger than the data": (
-        lambda: _fit(batch_size=13),
-        "batch_size is 13, but there are 12 rows.*at most 12",
-    ),
-    "no epochs": (lambda: _fit(epochs=0), "epochs must be a whole number.*got 0"),
-    "negative weight": (
-        lambda: _fit(sample_weight=_changed(np.ones(ROWS), 3, -2.0)),
-        "sample_weight has -2.0 at row 3",
-    ),
-    "weights all 0": (lambda: _fit(sample_weight=np.zeros(ROWS)), "sample_weight is 0"),
-    "validation fraction 1": (
-        lambda: _fit(validation_fraction=1.0),
-        "validation_fraction must be at least 0 and below 1, got 1.0",
-    ),
-    "validation fraction of no row": (
-        lambda: _fit(validation_fraction=0.01),
-        "0.01 of 12 rows is 0",
-    ),
-    "validation twice": (
-        lambda: _fit(validation_fraction=0.5, validation_data=(X, Y)),
-        "not both",
-    ),
-    "validation of other columns": (
-        lambda: _fit(validation_data=(X[:, :2], Y)),
-        "X has 2 columns, but the network takes 3",
-    ),
-    "nothing to resume": (lambda: _fit(resume=True), "no interrupted run to resume"),
-    "unknown activation": (lambda: gpubp.Dense(3, "rleu"), "unknown activation 'rleu'.*'relu'"),
-    "unknown initializer": (
-        lambda: gpubp.Dense(3, initializer="he_norm"),
-        "unknown initializer 'he_norm'.*'he_normal'",
-    ),
-    "unknown loss": (
-        lambda: gpubp.Trainer(gpubp.Sequential(gpubp.Dense(1)), "squared_eror"),
-        "unknown loss 'squared_eror'.*'squared_error'",
-    ),
-    "unknown optimizer": (
-        lambda: gpubp.Trainer(gpubp.Sequential(gpubp.Dense(1)), optimizer="adma"),
-        "unknown optimizer 'adma'.*'adam'",
-    ),
-    "unknown schedule": (
-        lambda: gpubp.Trainer(gpubp.Sequential(gpubp.Dense(1)), schedule="cosin"),
-        "unknown schedule 'cosin'.*'cosine'",
-    ),
-    "unknown backend": (
-        lambda: gpubp.Trainer(gpubp.Sequential(gpubp.Dense(1)), backend="numbaa"),
-        "unknown backend 'numbaa'.*'numba'",
-    ),
-    "unknown device": (
-        lambda: gpubp.Trainer(gpubp.Sequential(gpubp.Dense(1)), device="gpu"),
-        "unknown device 'gpu'",
-    ),
-    "unknown precision": (
-        lambda: gpubp.Trainer(gpubp.Sequential(gpubp.Dense(1)), precision="fp23"),
-        "unknown precision 'fp23'.*'fp32'",
-    ),
-    "negative seed": (
-        lambda: gpubp.Trainer(gpubp.Sequential(gpubp.Dense(1)), seed=-1),
-        "seed must be.*got -1",
-    ),
-    "no threads": (
-        lambda: gpubp.Trainer(gpubp.Sequential(gpubp.Dense(1)), threads=0),
-        "threads must be.*got 0",
-    ),
-    "no layers": (gpubp.Sequential, "at least one layer"),
-    "a layer by name": (
-        lambda: gpubp.Sequential("dense", 3),
-        "layer 'dense' needs its option 'units'",
-    ),
-    "nothing to train": (lambda: gpubp.Sequential(gpubp.Dropout(0.1)), "can be trained"),
-    "negative penalty": (
-        lambda: gpubp.Trainer(gpubp.Sequential(gpubp.Dense(1)), l2=-1.0),
-        "l2 must be.*got -1.0",
-    ),
-    "prediction before training": (
-        lambda: gpubp.Trainer(gpubp.Sequential(gpubp.Dense(1))).predict(X),
-        "no weights yet",
-    ),
+def changed(array, index, value):
+    other = array.copy()
+    other[index] = value
+    return other
+
+
+FEATURES = {
+    "one axis": (X[:, 0], ("X has shape (37,)", "two dimensions", "reshape(-1, 1)")),
+    "three axes": (X.reshape(37, 5, 1), ("X has shape (37, 5, 1)", "two dimensions")),
+    "no rows": (X[:0], ("X has shape (0, 5)", "needs a row at least")),
+    "no columns": (X[:, :0], ("X has shape (37, 0)", "needs a column at least")),
+    "NaN": (changed(X, (3, 2), np.nan), ("X has nan at row 3, column 2", "drop or fill")),
+    "infinity": (changed(X, (36, 4), -np.inf), ("X has -inf at row 36, column 4",)),
+    "text": (X.astype(str), ("X has dtype",)),
+    "objects": (X.astype(object), ("X has dtype object", "astype('float32')")),
+    "complex": (X.astype(np.complex64), ("X has dtype complex64", "X.real")),
+    "half": (X.astype(np.float16), ("X has dtype float16", "astype('float32')")),
+    "a list": (X.tolist(), ("X is a list", "np.asarray(X)")),
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_refused_with_value_and_remedy(case: str) -> None:
-    call, message = CASES[case]
-    with pytest.raises(InputError, match=message):
-        call()
+@pytest.mark.parametrize("name", FEATURES)
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_features(name, backend):
+    bad, words = FEATURES[name]
+    model = trainer(backend=backend)
+    with refused(*words):
+        model.fit(bad, y)
+    assert model.features is None, "nothing may come of a refused call"
+    model.fit(X, y)
+    before = model.parameters()
+    for use in (model.predict, model.predict_proba, model.forward):
+        with refused(*words):
+            use(bad)
+    with refused(*words):
+        model.evaluate(bad, y)
+    with refused(*words):
+        model.fit(X, y, validation_data=(bad, y))
+    np.testing.assert_array_equal(model.parameters(), before)
 
 
-def test_a_refused_fit_changes_nothing() -> None:
-    trainer = gpubp.Trainer(gpubp.Sequential(gpubp.Dense(3)), backend="numpy")
-    trainer.fit(X, Y, batch_size=4)
-    before, history = trainer.parameters(), trainer.history.records
-    with pytest.raises(InputError):
-        trainer.fit(_changed(X, (0, 0), np.nan), Y, batch_size=4)
-    np.testing.assert_array_equal(trainer.parameters(), before)
-    assert trainer.history.records == history
+LABELS = {
+    "too few": (y[:-1], ("y has 36 rows, but the data has 37",)),
+    "too large": (changed(y, 5, 3), ("y has 3 at row 5", "with 3 classes", "0 to 2")),
+    "negative": (changed(y, 7, -1), ("y has -1 at row 7", "start at 0")),
+    "one class": (np.ones_like(y), ("y holds the single class 1", "two at least")),
+    "fractions": (y + 0.5, ("y has dtype float64", "integers", "'squared_error'")),
+    "text": (np.array(["a", "b"])[y % 2], ("y has dtype", "return_inverse")),
+    "missing": (np.full(37, None), ("y has dtype object",)),
+    "two columns": (np.zeros((37, 2)), ("y has 2 columns", "output has 3")),
+    "NaN in a distribution": (
+        changed(np.eye(3)[y], (4, 1), np.nan), ("y has nan at row 4, column 1",),
+    ),
+    "a negative chance": (changed(np.eye(3)[y], (4, 1), -0.5), ("from -0.5 to 1", "'softmax_")),
+    "none": (y[:0], ("y has shape (0,)", "needs a row")),
+    "a list": (y.tolist(), ("y is a list", "np.asarray(y)")),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
-def test_device_that_is_not_there(device: str) -> None:
-    with pytest.raises(DeviceError, match=rf"'{device}' can't be had.*pip install"):
-        gpubp.Trainer(gpubp.Sequential(gpubp.Dense(1)), device=device)
+@pytest.mark.parametrize("name", LABELS)
+def test_labels(name):
+    bad, words = LABELS[name]
+    with refused(*words):
+        trainer().fit(X, bad)
 
 
-def _saved(path: Path) -> Path:
-    trainer = gpubp.Trainer(gpubp.Sequential(gpubp.Dense(3)), backend="numpy")
-    trainer.fit(X, Y, batch_size=4)
-    trainer.save(path)
-    return path
+def test_labels_of_one_class_may_be_evaluated():
+    model = trainer()
+    model.fit(X, y)
+    model.evaluate(X, np.ones_like(y))
 
 
-def test_model_file_cut_short_or_of_another_version(tmp_path: Path) -> None:
-    path = _saved(tmp_path / "model.safetensors")
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
-        gpubp.Trainer.load(path)
-    with pytest.raises(CheckpointError, match="nowhere"):
-        gpubp.Trainer.load(tmp_path / "nowhere")
+T = data("squared_error")[1]
+TARGETS = {
+    "NaN": ("squared_error", changed(T, (8, 1), np.nan), ("y has nan at row 8, column 1",)),
+    "infinity": ("huber", changed(T, (8, 1), np.inf), ("y has inf at row 8, column 1",)),
+    "all missing": ("squared_error", np.full(T.shape, np.nan), ("y has nan at row 0, column 0",)),
+    "columns": ("squared_error", T[:, :2], ("y has 2 columns", "output has 3")),
+    "a vector": ("squared_error", T[:, 0], ("y has 1 columns", "output has 3")),
+    "rows": ("squared_error", T[:30], ("y has 30 rows, but the data has 37",)),
+    "three axes": ("squared_error", T[:, :, None], ("y has shape (37, 3, 1)",)),
+    "negative counts": ("poisson", -np.abs(T), ("y has values from", "'poisson'", "0 and inf")),
+    "beyond 1": ("sigmoid_cross_entropy", 2 + 0 * T, ("from 2 to 2", "between 0 and 1")),
+    "one class": ("sigmoid_cross_entropy", 0 * T, ("y is 0 everywhere", "two classes")),
+    "text": ("squared_error", T.astype(str), ("y has dtype",)),
+}
 
 
-def test_disk_full_while_checkpointing_keeps_the_previous(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "model.safetensors"
-    trainer = gpubp.Trainer(gpubp.Sequential(gpubp.Dense(3)), backend="numpy")
-    real = os.fsync
-
-    def fill_the_disk(trainer: gpubp.Trainer, record: dict[str, float]) -> None:
-        if record["epoch"] == 2:
-            monkeypatch.setattr(os, "fsync", _no_space)
-
-    with pytest.raises(SaveError, match=r"model\.safetensors"):
-        trainer.fit(X, Y, 5, batch_size=4, callbacks=[fill_the_disk, Checkpoint(path)])
-    monkeypatch.setattr(os, "fsync", real)
-    assert gpubp.Trainer.load(path).epoch == 1
-    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+@pytest.mark.parametrize("name", TARGETS)
+def test_targets(name):
+    loss, bad, words = TARGETS[name]
+    with refused(*words):
+        trainer(loss).fit(X, bad)
 
 
-def _no_space(descriptor: int) -> None:
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+WEIGHTS = {
+    "rows": (np.ones(36), ("sample_weight has 36 rows, but the data has 37",)),
+    "negative": (changed(np.ones(37), 3, -2), ("sample_weight has -2.0 at row 3", "negative")),
+    "NaN": (changed(np.ones(37), 3, np.nan), ("sample_weight has nan at row 3",)),
+    "all 0": (np.zeros(37), ("sample_weight is 0 in every row",)),
+    "axes": (np.ones((37, 1)), ("sample_weight has shape (37, 1)", "one dimension")),
+}
 
 
-def test_a_loss_that_blows_up_names_the_last_good_checkpoint(tmp_path: Path) -> None:
-    path = tmp_path / "model.safetensors"
-    optimizer = gpubp.optimizers.SGD(lr=1e30)
-    network = gpubp.Sequential(gpubp.Dense(4, "relu"), gpubp.Dense(1))
-    trainer = gpubp.Trainer(network, "squared_error", optimizer, backend="numpy")
-    trainer.initialize(3)
-    trainer.save(path)
-    with pytest.raises(NonFiniteError, match=r"lower learning rate.*model\.safetensors"):
-        trainer.fit(X, X[:, 0], 50, batch_size=4, callbacks=[Checkpoint(path)])
-    assert np.isfinite(gpubp.Trainer.load(path).parameters()).all()
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_sample_weights(name):
+    bad, words = WEIGHTS[name]
+    with refused(*words):
+        trainer().fit(X, y, sample_weight=bad)
 
 
-def test_every_refusal_is_one_of_gpubps_errors() -> None:
-    for call, _ in CASES.values():
-        with pytest.raises(GpubpError):
-            call()
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"batch_size": 0}, ("batch_size must be a whole number, 1 at least, got 0",)),
+        ({"batch_size": -3}, ("batch_size must be", "got -3")),
+        ({"batch_size": 38}, ("batch_size is 38, but there are 37 rows", "use at most 37")),
+        ({"batch_size": 8.0}, ("batch_size must be a whole number", "got 8.0")),
+        ({"batch_size": True}, ("batch_size must be a whole number", "got True")),
+        ({"batch_size": 37, "validation_fraction": 0.2}, ("there are 30 rows", "at most 30")),
+        ({"epochs": 0}, ("epochs must be a whole number, 1 at least, got 0",)),
+        ({"epochs": 1.5}, ("epochs must be", "got 1.5")),
+        ({"validation_fraction": 1.0}, ("validation_fraction must be", "below 1, got 1.0")),
+        ({"validation_fraction": -0.1}, ("validation_fraction must be", "got -0.1")),
+        ({"validation_fraction": 0.01}, ("validation_fraction=0.01 of 37 rows is 0",)),
+        (
+            {"validation_fraction": 0.5, "validation_data": (X, y)},
+            ("validation_data or validation_fraction, not both",),
+        ),
+        ({"validation_data": (X[:, :4], y)}, ("X has 4 columns, but the network takes 5",)),
+        ({"validation_data": (X, y[:5])}, ("y has 5 rows",)),
+        ({"resume": True}, ("no interrupted run to resume",)),
+        ({"callbacks": [3]}, ("callback 3 is neither",)),
+    ],
+)
+def test_options_of_fit(options, words):
+    with refused(*words):
+        trainer().fit(X, y, **options)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Dense(3, "rellu"), ("unknown activation 'rellu'", "did you mean 'relu'?")),
+        (lambda: Activation("sigmoyd"), ("unknown activation", "'sigmoid'?")),
+        (lambda: trainer(optimizer="adan"), ("unknown optimizer 'adan'", "'adam'?")),
+        (lambda: trainer("huberr"), ("unknown loss 'huberr'", "'huber'?")),
+        (lambda: trainer(schedule="cosin"), ("unknown schedule 'cosin'", "'cosine'?")),
+        (lambda: trainer(precision="fp23"), ("unknown precision 'fp23'", "known: fp32, fp64")),
+        (lambda: trainer(backend="numbra"), ("unknown backend 'numbra'", "'numba'?")),
+        (lambda: trainer(device="gpu"), ("unknown device 'gpu'",)),
+        (lambda: Dense(3, initializer="hee"), ("unknown initializer 'hee'",)),
+        (lambda: LOSSES.get("huber", q=1), ("unknown option of loss 'huber' 'q'", "threshold")),
+        (lambda: SCHEDULES.get(3), ("3 is no schedule", "constant")),
+        (lambda: INITIALIZERS.from_config({}), ("needs a name",)),
+        (lambda: trainer(optimizer=SGD), ("is no optimizer", "pass a name",)),
+        (lambda: SGD(lr=0), ("SGD: lr must be a finite number above 0, got 0",)),
+        (lambda: SGD(lr=float("nan")), ("SGD: lr must be", "got nan")),
+        (lambda: Adam(beta1=1), ("Adam: beta1 must be", "below 1, got 1")),
+        (lambda: Huber(-1), ("Huber: threshold must be", "got -1")),
+        (lambda: Dense(0), ("Dense: units must be a whole number at least 1, got 0",)),
+        (lambda: Dense(2.5), ("Dense: units must be a whole number", "got 2.5")),
+        (lambda: Dropout(1.0), ("Dropout: rate must be", "below 1, got 1.0")),
+        (Sequential, ("at least one layer, such as Dense(10)",)),
+        (lambda: Sequential(Dropout(0.5)), ("a layer that can be trained",)),
+        (lambda: Sequential(Dense), ("is no layer",)),
+        (lambda: Trainer([Dense(3)]), ("network is a list, needs a gpubp.Sequential",)),
+        (lambda: trainer(seed=-1), ("seed must be a whole number from 0", "got -1")),
+        (lambda: trainer(seed=1.0), ("seed must be", "got 1.0")),
+        (lambda: trainer(l2=-0.1), ("l2 must be", "at least 0, got -0.1")),
+        (lambda: trainer(clip_norm=0), ("clip_norm must be", "above 0 or None, got 0")),
+        (lambda: trainer(backend="numba", threads=0), ("threads must be", "got 0")),
+    ],
+)
+def test_settings(make, words):
+    with refused(*words):
+        make()
+
+
+def test_a_device_that_is_not_there():
+    with refused("device 'cuda:7' can't be had", "use device 'cpu'", error=DeviceError):
+        trainer(device="cuda:7", backend=None)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda t: t.predict(X), lambda t: t.forward(X), lambda t: t.evaluate(X, y),
+        lambda t: t.parameters(), lambda t: t.named_parameters(), lambda t: t.plan(8),
+        lambda t: t.set_parameters(np.zeros(3)), lambda t: t.named_gradients(),
+    ],
+)  # fmt: skip
+def test_use_before_training(use):
+    with refused("no weights yet", "call fit, or initialize(features)"):
+        use(trainer())
+
+
+def test_parameters_of_another_shape_or_name():
+    model = trainer()
+    model.initialize(5)
+    with refused("shape (39,), got (40,)"):
+        model.set_parameters(np.zeros(40))
+    with refused("unknown parameter 'W3'", "W1"):
+        model.set_named_parameters({"W3": np.zeros(3)})
+    with refused("W1 has shape (5, 4), got (4, 5)"):
+        model.set_named_parameters({"W1": np.zeros((4, 5))})
+
+
+def test_probabilities_of_a_regression():
+    model = trainer("huber")
+    model.fit(X, T)
+    with refused("loss 'huber' has no probabilities; use predict"):
+        model.predict_proba(X)
+
+
+def test_other_features_than_it_was_trained_on():
+    model = trainer()
+    model.fit(X, y)
+    for use in (model.predict, lambda bad: model.fit(bad, y)):
+        with refused("X has 4 columns, but the network takes 5"):
+            use(np.ascontiguousarray(X[:, :4]))
+    with refused("4 features", "trained on 5"):
+        model.initialize(4)
+
+
+def saved(path):
+    model = trainer()
+    model.fit(X, y)
+    model.save(path)
+    return path.read_bytes()
+
+
+def test_a_model_file_that_is_not_there(tmp_path):
+    with refused(str(tmp_path / "no.gpubp"), "no such file", error=CheckpointError):
+        Trainer.load(tmp_path / "no.gpubp")
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda whole: whole[:-1], ("cut short",)),
+        (lambda whole: whole[:100], ("cut short",)),
+        (lambda whole: b"", ("empty",)),
+        (lambda whole: b"PK\3\4" + whole, ("not a gpubp model file",)),
+        (lambda whole: whole.replace(b'"gpubp":"1 ', b'"gpubp":"9 '), ("version 9", "upgrade")),
+        (lambda whole: whole.replace(b"relu", b"tanh"), ("corrupt", "checksum")),
+        (lambda whole: whole[:-1] + bytes([whole[-1] ^ 1]), ("corrupt", "checksum")),
+    ],
+)
+def test_a_model_file_that_is_damaged_or_of_another_version(damage, words, tmp_path):
+    path = tmp_path / "model.gpubp"
+    whole = saved(path)
+    path.write_bytes(damage(whole))
+    assert path.read_bytes() != whole
+    with refused(str(path), *words, error=CheckpointError):
+        Trainer.load(path)
+
+
+@pytest.mark.parametrize("callback", [Checkpoint, HistoryCSV])
+def test_a_place_that_cannot_be_written_to_is_said_before_training(callback, tmp_path):
+    (tmp_path / "file").touch()
+    model = trainer()
+    for place in (tmp_path / "file" / "out", tmp_path / "nowhere" / "out", tmp_path):
+        with refused("cannot write", str(place), error=SaveError):
+            model.fit(X, y, callbacks=[callback(place)])
+    assert (model.step, len(model.history)) == (0, 0)
+
+
+def test_a_disk_that_fills_up_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+    path = tmp_path / "model.gpubp"
+    sync = files.os.fsync
+    model = trainer()
+
+    def full(descriptor):
+        if model.epoch == 3:
+            raise OSError(28, "No space left on device")
+        sync(descriptor)
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with refused("cannot write", "No space left", "free some space", error=SaveError):
+        model.fit(X, y, epochs=5, callbacks=[Checkpoint(path)])
+    assert Trainer.load(path).epoch == 2
+    assert [file.name for file in tmp_path.iterdir()] == ["model.gpubp"]
+    model.fit(X, y, epochs=5, resume=True)  # and nothing is lost: it goes on where it was
+    assert model.epoch == 5
+
+
+def test_every_error_is_of_the_family_and_of_the_built_in_kind():
+    for error, kind in {
+        InputError: ValueError, CheckpointError: ValueError, DeviceError: RuntimeError,
+        SaveError: OSError,
+    }.items():  # fmt: skip
+        assert issubclass(error, GpubpError)
+        assert issubclass(error, kind)
