@@ -235,7 +235,7 @@ def test_configuration_round_trip(schedule: Schedule) -> None:
         ("one_cycle", {"final_divisor": True}, "got True"),
         ("warmup", {"steps": 1, "epochs": 1}, "leave one of them out"),
         ("warmup", {"then": "cosin"}, "did you mean 'cosine'"),
-        ("warmup", {"then": 3}, "is not a schedule"),
+        ("warmup", {"then": 3}, "is no schedule"),
         ("reduce_on_plateau", {"_watch": None}, "unknown option"),
         ("reduce_on_plateau", {"patience": 0}, "patience must be"),
     ],
