@@ -197,6 +197,7 @@ def test_options_of_fit(options, words):
         (lambda: Dense(2.5), ("Dense: units must be a whole number", "got 2.5")),
         (lambda: Dropout(1.0), ("Dropout: rate must be", "below 1, got 1.0")),
         (Sequential, ("at least one layer, such as Dense(10)",)),
+        (lambda: Sequential("dense"), ("layer 'dense' needs its option 'units'",)),
         (lambda: Sequential(Dropout(0.5)), ("a layer that can be trained",)),
         (lambda: Sequential(Dense), ("is no layer",)),
         (lambda: Trainer([Dense(3)]), ("network is a list, needs a gpubp.Sequential",)),
@@ -213,7 +214,8 @@ def test_settings(make, words):
 
 
 def test_a_device_that_is_not_there():
-    with refused("device 'cuda:7' can't be had", "use device 'cpu'", error=DeviceError):
+    words = "device 'cuda:7' can't be had", "pip install", "use device 'cpu'"
+    with refused(*words, error=DeviceError):
         trainer(device="cuda:7", backend=None)
 
 
