@@ -312,8 +312,12 @@ REFUSED = {
         "row 3 is out of bounds, needed is 0 to 2",
     ),
     "rows before the start": (
-        lambda how: ops.put_rows(np.ones((1, 2)), np.array([0]), Z.copy(), first=-1, **how),
+        lambda how: ops.put_rows(np.ones((1, 2)), np.array([-1]), Z.copy(), **how),
         "row -1 is out of bounds",
+    ),
+    "a scalar out of its range": (
+        lambda how: ops.dropout(Z, 0, 0, rate=1.0, stream=0, **how),
+        "scalar 'rate' must be at least 0 and below 1, got 1.0",
     ),
     "a permutation of more": (
         lambda how: ops.gather(Z, np.array([0, 3]), 0, out=np.ones((2, 2)), **how),
