@@ -124,7 +124,7 @@ def test_a_new_run_after_an_interruption_starts_with_a_whole_epoch(way):
 @every_way
 def test_a_storm_of_ctrl_c_changes_nothing(way):
     """Wherever the signals fall: in compiled threads, in an evaluation, between two epochs."""
-    epochs = {"numpy": 150, "numba-1": 300, "numba-3": 300}[way]
+    epochs = {"numpy": 100, "numba-1": 300, "numba-3": 150}[way]
     storm = Path(__file__).with_name("storm.py")
     done = subprocess.run(
         [sys.executable, storm, way, str(epochs)],
