@@ -60,8 +60,8 @@ def deferred() -> Iterator[None]:
         signal.signal(signal.SIGINT, mine.handle)
         yield
     finally:
+        _noted = None  # first: once the old handler is back, it may raise before the next line
         signal.signal(signal.SIGINT, previous)
-        _noted = None
         mine.deliver()
 
 
@@ -76,6 +76,8 @@ def stopping(stop: Callable[[], None]) -> Iterator[None]:
         noted.deliver()  # pressed before: nothing has begun
         try:
             noted.stop = stop
+            if noted.pressed:  # since the line above the try
+                stop()
             yield
         finally:
             noted.stop = None

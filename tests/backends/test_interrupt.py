@@ -121,6 +121,32 @@ def test_a_new_run_after_an_interruption_starts_with_a_whole_epoch(way):
     assert (trainer.step, trainer.epoch) == (6, 1)
 
 
+def test_a_ctrl_c_just_as_the_old_handler_comes_back_leaves_nothing_behind(monkeypatch):
+    """A deferral that seemed to go on for ever once let the next run be interrupted anywhere."""
+    real, old = signal.signal, signal.getsignal(signal.SIGINT)
+
+    def press_afterwards(number, handler):
+        result = real(number, handler)
+        if handler is old:
+            signal.raise_signal(signal.SIGINT)
+        return result
+
+    monkeypatch.setattr(signal, "signal", press_afterwards)
+    with pytest.raises(KeyboardInterrupt), deferred():
+        pass
+    monkeypatch.undo()
+    later = []
+
+    def press():
+        with deferred():
+            signal.raise_signal(signal.SIGINT)
+            later.append("reached")
+
+    with pytest.raises(KeyboardInterrupt):
+        press()
+    assert later == ["reached"]
+
+
 @every_way
 def test_a_storm_of_ctrl_c_changes_nothing(way):
     """Wherever the signals fall: in compiled threads, in an evaluation, between two epochs."""
