@@ -111,8 +111,4 @@ def _memory_table(name: str, group: list[Benchmark]) -> Table:
 
 def _time(seconds: float) -> str:
     scale, unit = next((pair for pair in _UNITS if seconds >= pair[0]), _UNITS[-1])
-    return (
-        f"{seconds / scale:.3g} {unit}"
-        if seconds / scale < 1000
-        else f"{seconds / scale:.0f} {unit}"
-    )
+    return f"{seconds / scale:.4g} {unit}"

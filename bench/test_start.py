@@ -66,9 +66,9 @@ Times = dict[str, list[float]]
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, quick: bool) -> Times:
-    """Times by contender; what was left in files before, all but our kernels, is left there.
+    """Return the times by contender.
 
-    Cold means an empty cache of ours: nobody's libraries are read from the disk for the first time.
+    Cold means that our cache is empty; all libraries were read from the disk before.
     """
     cache = tmp_path_factory.mktemp("cache")
     turns: dict[str, Callable[[], float]] = {}
