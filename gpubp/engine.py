@@ -7,7 +7,6 @@ plan, batch shape and data layout. It knows nothing of epochs, callbacks or file
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -316,15 +315,13 @@ class Engine:
         return float(self.backend.xp.sum(flat[buffer.offset :: SLOT]))
 
     def _chunks(self, executable: Executable, steps: int) -> Iterator[tuple[int, Outcome]]:
-        """Run ``steps`` steps in runs that grow until each takes a fair while."""
-        done, chunk = 0, 1
+        """Run ``steps`` steps in runs that take a fair while each, as far as is known by now."""
+        done = 0
         while done < steps:
-            started = time.perf_counter()
-            outcome = executable.run(min(chunk, steps - done))
-            seconds = time.perf_counter() - started
+            chunk = max(1, min(steps - done, executable.steps_in(_CHUNK_SECONDS)))
+            outcome = executable.timed_run(chunk)
             done += outcome.steps
             yield done, outcome
-            chunk = max(1, min(8 * chunk, int(chunk * _CHUNK_SECONDS / max(seconds, 1e-6))))
 
     def _plan(self, kind: str, inputs: Inputs, rows: Rows, indexed: bool) -> Plan:
         training = kind == "training"

@@ -7,6 +7,7 @@ sums) as flat arrays of the backend, by region; an executable owns only its tran
 from __future__ import annotations
 
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +38,24 @@ class Executable(ABC):
         self.plans = tuple(plans)
         self.plan = plans[0]
         self.data: dict[str, Array] = {}
+        self._known_steps, self._known_seconds = 0, 0.0  # of the last run
+
+    def steps_in(self, seconds: float) -> int:
+        """Return how many steps would take so long, going by the last run; 1 before the first.
+
+        Never many times more than that run had, for a short run says little.
+        """
+        if not self._known_steps:
+            return 1
+        fitting = seconds * self._known_steps / max(self._known_seconds, 1e-6)
+        return max(1, int(min(fitting, 8 * self._known_steps)))
+
+    def timed_run(self, steps: int) -> Outcome:
+        """Run steps and keep how long they took."""
+        started = time.perf_counter()
+        outcome = self.run(steps)
+        self._known_steps, self._known_seconds = steps, time.perf_counter() - started
+        return outcome
 
     def is_bound_to(self, data: Vectors) -> bool:
         """Return whether the last :meth:`bind` was to these very arrays."""

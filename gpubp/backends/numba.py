@@ -30,7 +30,7 @@ _REASONS: dict[int, Literal["finished", "stopped", "not finite"]] = {
 
 # A step of fewer operations than this is not worth the barriers of a second thread, and a thread
 # should have so many rows at least. Measured on two cores; see bench/README.md.
-MINIMUM_FLOPS = 1_000_000
+MINIMUM_FLOPS = 2_000_000
 MINIMUM_ROWS = 8
 
 
@@ -161,24 +161,29 @@ class Pace:
     """Chooses between one thread and several by what each took lately.
 
     Where other programs keep the processors busy, threads that wait for each other at every step
-    are slower than one alone. The choice never changes a result, so it may follow the clock.
+    are slower than one alone. The choice never changes a result, so it may follow the clock. Runs
+    that are too short to tell leave it with several.
     """
 
-    TRIAL_SECONDS = 0.004  # how long a trial of the other way may take
-    RETRY_SECONDS = 0.5  # and how often there is one
+    TRIAL_SECONDS = 0.004  # how long a trial of a way takes; half of it is enough to count
+    RETRY_SECONDS = 0.5  # how often the other way is tried again, at most
+    RETRY_SHARE = 0.02  # and how much of the time that may take
 
     def __init__(self) -> None:
         self._cost: dict[bool, float] = {}  # seconds a step, by whether threads shared it
+        self._known: set[bool] = set()  # the ways whose cost was measured over long enough
+        self._seen: set[bool] = set()
         self._tried = time.perf_counter()
 
     def choose(self, steps: int) -> tuple[bool, int]:
         """Return whether to share the next steps among threads, and how many to run so."""
         for way in (True, False):
-            if way not in self._cost:
-                return way, min(steps, 2)
+            if way not in self._known:
+                return way, self._fitting(way, self.TRIAL_SECONDS, steps)
         best = self._cost[True] <= self._cost[False]
         now = time.perf_counter()
-        if now - self._tried > self.RETRY_SECONDS:
+        trial = max(self._cost[not best], self.TRIAL_SECONDS)
+        if now - self._tried > max(self.RETRY_SECONDS, trial / self.RETRY_SHARE):
             self._tried = now
             return not best, self._fitting(not best, self.TRIAL_SECONDS, steps)
         return best, self._fitting(best, self.RETRY_SECONDS, steps)
@@ -186,7 +191,17 @@ class Pace:
     def note(self, parallel: bool, steps: int, seconds: float) -> None:
         """Take note of how long a number of steps took; what is newer counts for more."""
         cost = seconds / steps
-        self._cost[parallel] = (cost + self._cost.get(parallel, cost)) / 2
+        long_enough = seconds >= self.TRIAL_SECONDS / 2
+        if parallel in self._known and long_enough:
+            cost = (cost + self._cost[parallel]) / 2
+        if long_enough or parallel not in self._known:
+            self._cost[parallel] = cost
+        # A first step is slower than those that follow, so one alone does not count.
+        if long_enough and (steps > 1 or parallel in self._seen):
+            self._known.add(parallel)
+        self._seen.add(parallel)
 
     def _fitting(self, parallel: bool, seconds: float, steps: int) -> int:
+        if parallel not in self._cost:
+            return 1
         return max(1, min(steps, int(seconds / self._cost[parallel])))

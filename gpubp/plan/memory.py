@@ -48,9 +48,12 @@ def lifetimes(calls: Sequence[Call]) -> dict[Buffer, tuple[int, int]]:
     return spans
 
 
-def place(plan: Plan) -> Layout:
-    """Return the layout of a plan: live buffers never overlap but where a kernel works in place."""
-    slots = _slots(plan.calls)
+def place(plan: Plan, *, take_over: bool = True) -> Layout:
+    """Return the layout of a plan: live buffers never overlap but where a kernel works in place.
+
+    Without ``take_over`` each buffer has memory of its own for as long as it lives.
+    """
+    slots = _slots(plan.calls, take_over)
     offsets: dict[Buffer, int] = {}
     lengths: dict[str, int] = {}
     placed: list[tuple[_Slot, int]] = []
@@ -73,7 +76,7 @@ def place(plan: Plan) -> Layout:
     return Layout(offsets, lengths)
 
 
-def _slots(calls: Sequence[Call]) -> list[_Slot]:
+def _slots(calls: Sequence[Call], take_over: bool) -> list[_Slot]:
     """Group buffers by take-over: an output joins the slot of an input that dies in that call."""
     spans = lifetimes(calls)
     slot_of: dict[Buffer, _Slot] = {}
@@ -82,7 +85,9 @@ def _slots(calls: Sequence[Call]) -> list[_Slot]:
         for output in call.writes():
             if output.region != TRANSIENT or output in slot_of:
                 continue
-            slot = _taken_over(call, named, output, index, spans, slot_of)
+            slot = None
+            if take_over:
+                slot = _taken_over(call, named, output, index, spans, slot_of)
             if slot is None:
                 slot_of[output] = _Slot([output], *spans[output])
             else:
