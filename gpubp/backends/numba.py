@@ -7,6 +7,7 @@ threads side by side or on one thread, with the same result.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -148,10 +149,26 @@ class NumbaExecutable(Executable):
         self._flags[:2] = 0
         for program in programs:
             program.words[runner.STEPS] = steps
-        jobs = [partial(self._run, program.words.ctypes.data) for program in programs]
+        jobs = [
+            partial(self._run_on, number, len(programs), program.words.ctypes.data)
+            for number, program in enumerate(programs)
+        ]
         self.backend.pool.run(jobs, self._request_stop)
         words = programs[0].words
         return Outcome(int(words[runner.DONE]), _REASONS[int(words[runner.STATUS])])
+
+    def _run_on(self, number: int, count: int, words: int) -> None:
+        """Run a program; one of several starts on a processor of its own.
+
+        Threads that are woken together are often put on one processor, where each waits for the
+        other, and it takes milliseconds until one is moved. So each goes where it should be and is
+        then free to be moved again.
+        """
+        allowed = sorted(os.sched_getaffinity(0))
+        if 1 < count <= len(allowed):
+            os.sched_setaffinity(0, {allowed[number]})
+            os.sched_setaffinity(0, allowed)
+        self._run(words)
 
     def _request_stop(self) -> None:
         self._flags[0] = 1
@@ -165,7 +182,7 @@ class Pace:
     that are too short to tell leave it with several.
     """
 
-    TRIAL_SECONDS = 0.004  # how long a trial of a way takes; half of it is enough to count
+    TRIAL_SECONDS = 0.01  # how long a trial of a way takes; half of it is enough to count
     RETRY_SECONDS = 0.5  # how often the other way is tried again, at most
     RETRY_SHARE = 0.02  # and how much of the time that may take
 
