@@ -30,7 +30,7 @@ _REASONS: dict[int, Literal["finished", "stopped", "not finite"]] = {
 }
 
 # A step of fewer operations than this is not worth the barriers of a second thread, and a thread
-# should have so many rows at least. Measured on two cores; see bench/README.md.
+# should have so many rows at least. Measured on two cores.
 MINIMUM_FLOPS = 2_000_000
 MINIMUM_ROWS = 8
 
