@@ -1,0 +1,1 @@
+"""CUDA versions of the kernels: sources, their launches, and the driver they run through."""
