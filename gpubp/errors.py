@@ -30,6 +30,10 @@ class DeviceError(GpubpError, RuntimeError):
     """A device or backend that was asked for by name cannot be had."""
 
 
+class DeviceMemoryError(GpubpError, MemoryError):
+    """A device has not enough free memory: how much is needed, how much is free, what would fit."""
+
+
 class CheckpointError(GpubpError, ValueError):
     """A model file is corrupt, cut short, foreign or of another version."""
 

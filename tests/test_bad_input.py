@@ -8,7 +8,14 @@ from networks import data
 
 from gpubp import Activation, Dense, Dropout, Sequential, Trainer, files
 from gpubp.callbacks import Checkpoint, HistoryCSV
-from gpubp.errors import CheckpointError, DeviceError, GpubpError, InputError, SaveError
+from gpubp.errors import (
+    CheckpointError,
+    DeviceError,
+    DeviceMemoryError,
+    GpubpError,
+    InputError,
+    SaveError,
+)
 from gpubp.initializers import INITIALIZERS
 from gpubp.losses import LOSSES, Huber
 from gpubp.optimizers import SGD, Adam
@@ -325,7 +332,7 @@ def test_a_disk_that_fills_up_leaves_the_checkpoint_before(tmp_path, monkeypatch
 def test_every_error_is_of_the_family_and_of_the_built_in_kind():
     for error, kind in {
         InputError: ValueError, CheckpointError: ValueError, DeviceError: RuntimeError,
-        SaveError: OSError,
+        DeviceMemoryError: MemoryError, SaveError: OSError,
     }.items():  # fmt: skip
         assert issubclass(error, GpubpError)
         assert issubclass(error, kind)
