@@ -36,7 +36,7 @@ class Gemm:
 
     ``transpose_a`` says that a lies as (inner, rows), ``transpose_b`` that b lies as (columns,
     inner). With ``batch`` above 1 all three are stacks. What an epilogue does is said by the
-    contract of the kernel ``matmul_<epilogue>``; ``masked`` says that ``bias_relu`` writes its mask.
+    contract of the kernel ``matmul_<epilogue>``; ``masked``: ``bias_relu`` writes its mask.
     """
 
     rows: int

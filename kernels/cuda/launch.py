@@ -7,7 +7,6 @@ a float64), and what the kernel's rule adds. common.cuh says the same from the k
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -181,15 +180,13 @@ def place_of(driver: Driver, array: Array, dtype: str = "") -> Place:
 def _lengths(
     kernel: Kernel, places: Sequence[Place | None], scalars: Mapping[str, Number]
 ) -> dict[str, int]:
-    """Return the length of every named axis, in order of first use; 0 for one of absent operands."""
+    """Return the length of every named axis in order of first use; 0 for absent operands'."""
     bound = kernel.bind(places, scalars)
     names = dict.fromkeys(
         axis for operand in kernel.operands for axis in operand.axes if not axis.isdigit()
     )
     found = ((name, bound.get(name, 0)) for name in names)
-    return {
-        name: size(length) if isinstance(length, tuple) else length for name, length in found
-    }
+    return {name: size(length) if isinstance(length, tuple) else length for name, length in found}
 
 
 def _grid(
@@ -203,16 +200,15 @@ def _grid(
     most = _MOST_PARTIALS if _reduces(kernel) else _MOST_BLOCKS
     if kernel.name in _BY_ROWS:
         return min(most, _blocks(axes["B"], _ROWS)), 1
-    operands = [
+    # Of a data set only the minibatch is work.
+    work = [
         place
         for o, place in zip(kernel.operands, places, strict=True)
-        if place is not None and (o.axes != ("1",))
+        if place is not None and not (kernel.family == "data" and o.axes[0] in ("N", "S"))
     ]
-    written = max(operands[-1].shape, operands[0].shape, key=math.prod)
-    if kernel.family == "data":
-        written = operands[-1].shape if kernel.name != "put_rows" else operands[0].shape
-    width = min(_WIDTHS.get(place.dtype, 8) for place in operands)
-    return min(most, _blocks(size(written), BLOCK * 16 // width)), 1
+    elements = max(size(place.shape) for place in work)
+    width = min(_WIDTHS.get(place.dtype, 8) for place in work)
+    return min(most, _blocks(elements, BLOCK * 16 // width)), 1
 
 
 def _blocks(work: int, share: int) -> int:
