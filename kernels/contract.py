@@ -4,8 +4,9 @@ The contracts themselves are the table in spec.py. Nothing here knows an array l
 
 Conventions. Outputs are operands and come last; a kernel returns None. Operands are C-contiguous.
 Axis letters: B batch rows, I fan-in, O fan-out, K classes or outputs, N rows of a data set,
-P parameters; ``...`` is any shape, the same wherever it appears in one kernel. An axis written as
-a number has that length. ``d<name>`` is the gradient of the loss at ``<name>``.
+P parameters; M bytes of a row of O bits, 16 ceil(O / 128); ``...`` is any shape, the same wherever
+it appears in one kernel. An axis written as a number has that length. ``d<name>`` is the gradient
+of the loss at ``<name>``.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from gpubp.errors import OperandError
 
 Mode = Literal["read", "overwrite", "accumulate", "update"]
 Shape = tuple[int, ...]
+
+# What a kernel may work in. bfloat16 is read and written, and computed in float32.
+FLOATS = ("float32", "float64", "bfloat16")
 
 # What a "real" operand may be. float16 is not among them: no CPU backend computes with it.
 REAL_DTYPES = (
@@ -53,8 +57,9 @@ class ArrayLike(Protocol):
 class Operand:
     """One array argument.
 
-    ``dtype`` is ``"float"`` (the kernel's working dtype, float32 or float64), ``"real"`` (any real
-    dtype, converted on reading) or the name of a fixed dtype. ``mode`` is how the kernel uses it:
+    ``dtype`` is ``"float"`` (the kernel's working dtype, one of FLOATS), ``"wide"`` (what that is
+    computed in: see :func:`wide`), ``"either"`` (one of these two), ``"real"`` (any real dtype,
+    converted on reading) or the name of a fixed dtype. ``mode`` is how the kernel uses it:
     ``read``; ``overwrite`` (what was there is never looked at); ``accumulate`` (added to);
     ``update`` (read and written). ``transpose`` names the boolean scalar that swaps its last
     two axes.
@@ -71,6 +76,28 @@ class Operand:
     def written(self) -> bool:
         """Whether the kernel writes to it."""
         return self.mode != "read"
+
+    @property
+    def floating(self) -> bool:
+        """Whether its dtype depends on the kernel's working dtype."""
+        return self.dtype in ("float", "wide", "either")
+
+    def dtypes(self, working: str = "") -> tuple[str, ...]:
+        """Return the dtypes it may have; the first is what an output is made with.
+
+        ``working`` is the kernel's working dtype, "" where that is not known.
+        """
+        if self.dtype == "real":
+            return REAL_DTYPES
+        if not self.floating:
+            return (self.dtype,)
+        narrow = (working,) if working else FLOATS
+        choices = {
+            "float": narrow,
+            "wide": tuple(map(wide, narrow)),
+            "either": (*narrow, *map(wide, narrow)),
+        }
+        return tuple(dict.fromkeys(choices[self.dtype]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +171,9 @@ class Kernel:
     def infer(
         self, operands: Sequence[ArrayLike | None], scalars: Mapping[str, float | int | bool]
     ) -> dict[str, tuple[Shape, str]]:
-        """Return shape and dtype of every written operand that is None, from those that are not.
+        """Return shape and dtype of every output that is missing, from the operands that are not.
+
+        An optional one that is None is not missing.
 
         Raises:
             OperandError: as :meth:`bind`, or an operand's shape does not follow from the others.
@@ -152,18 +181,30 @@ class Kernel:
         axes, working = self._match(operands, scalars)
         found: dict[str, tuple[Shape, str]] = {}
         for declared, given in zip(self.operands, operands, strict=True):
-            if given is not None or not declared.written:
+            if given is not None or declared.optional or not declared.written:
                 continue
-            dtype = working if declared.dtype == "float" else declared.dtype
             unknown = [axis for axis in declared.axes if not axis.isdigit() and axis not in axes]
-            if unknown or not dtype:
+            if unknown or (declared.floating and not working):
                 raise OperandError(
                     f"{self.name}: the shape ({', '.join(declared.axes)}) and dtype of "
                     f"{declared.name!r} do not follow from the other operands; pass the array to "
                     "write to"
                 )
-            found[declared.name] = (_shape_of(declared, axes), dtype)
+            found[declared.name] = (_shape_of(declared, axes), declared.dtypes(working)[0])
         return found
+
+    def working_dtype(self, operands: Sequence[ArrayLike | None]) -> str:
+        """Return the working dtype, "" where it does not follow from the operands that are given.
+
+        It is that of the "float" operands; where there is none, that of an "either" operand.
+        """
+        for kind in ("float", "either"):
+            for declared, given in zip(self.operands, operands, strict=True):
+                if declared.dtype == kind and given is not None:
+                    dtype = dtype_name(given.dtype)
+                    if dtype in FLOATS:
+                        return dtype
+        return ""
 
     def _match(
         self, operands: Sequence[ArrayLike | None], scalars: Mapping[str, float | int | bool]
@@ -176,12 +217,12 @@ class Kernel:
             )
         values = self.bind_scalars(scalars)
         axes: dict[str, int | Shape] = {}
-        working = ""
+        working = self.working_dtype(operands)
         for declared, given in zip(self.operands, operands, strict=True):
             if given is not None:
                 transposed = bool(values.get(declared.transpose))
                 _bind_shape(self, declared, tuple(given.shape), transposed, axes)
-                working = _check_dtype(self, declared, dtype_name(given.dtype), working)
+                _check_dtype(self, declared, dtype_name(given.dtype), working)
         return axes, working
 
     def bind_scalars(
@@ -233,27 +274,21 @@ def _bind_shape(
     if len(rest) != len(lead):
         raise OperandError(f"{wanted}, got {shape}")
     for name, length in zip(lead, rest, strict=True):
+        if name == "M" and isinstance(bits := axes.get("O"), int):
+            axes["M"] = mask_bytes(bits)
         expected = int(name) if name.isdigit() else axes.setdefault(name, length)
         if length != expected:
             raise OperandError(f"{wanted} with {name} = {expected}, got {shape}")
 
 
-def _check_dtype(kernel: Kernel, operand: Operand, dtype: str, working: str) -> str:
-    """Check one operand's dtype; return the kernel's working float dtype as far as it is known."""
-    if operand.dtype == "float":
-        if dtype not in ("float32", "float64") or (working and dtype != working):
-            raise OperandError(
-                f"{kernel.name}: operand {operand.name!r} has dtype {dtype}, needs "
-                f"{working or 'float32 or float64'}; convert it first"
-            )
-        return dtype
-    allowed = REAL_DTYPES if operand.dtype == "real" else (operand.dtype,)
+def _check_dtype(kernel: Kernel, operand: Operand, dtype: str, working: str) -> None:
+    """Check one operand's dtype against the kernel's working dtype, as far as that is known."""
+    allowed = operand.dtypes(working)
     if dtype not in allowed:
         raise OperandError(
             f"{kernel.name}: operand {operand.name!r} has dtype {dtype}, needs "
-            f"{' or '.join(allowed)}"
+            f"{' or '.join(allowed)}{'; convert it first' if operand.floating else ''}"
         )
-    return working
 
 
 def _shape_of(operand: Operand, axes: Mapping[str, int | Shape]) -> Shape:
@@ -268,3 +303,13 @@ def _shape_of(operand: Operand, axes: Mapping[str, int | Shape]) -> Shape:
 def size(shape: Shape) -> int:
     """Return the number of elements of a shape."""
     return math.prod(shape)
+
+
+def wide(dtype: str) -> str:
+    """Return the dtype that a float dtype is computed and summed in."""
+    return "float32" if dtype == "bfloat16" else dtype
+
+
+def mask_bytes(columns: int) -> int:
+    """Return the length of a row of a packed mask: a bit a column, in whole groups of 16 bytes."""
+    return 16 * -(-columns // 128)

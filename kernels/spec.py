@@ -15,6 +15,8 @@ _BISHOP = "Bishop 2006, Pattern Recognition and Machine Learning"
 _GOODFELLOW = "Goodfellow, Bengio & Courville 2016, Deep Learning"
 _PHILOX = "Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3"
 
+_SRIVASTAVA = "Srivastava et al. 2014, Dropout; counter-based numbers: " + _PHILOX
+
 KERNELS: dict[str, Kernel] = {}
 
 
@@ -48,8 +50,8 @@ def _in(name: str, axes: str, dtype: str = "float", **more: str | bool) -> Opera
     return Operand(name, tuple(axes.split()), dtype, "read", **more)  # type: ignore[arg-type]
 
 
-def _out(name: str, axes: str, dtype: str = "float") -> Operand:
-    return Operand(name, tuple(axes.split()), dtype, "overwrite")
+def _out(name: str, axes: str, dtype: str = "float", **more: bool) -> Operand:
+    return Operand(name, tuple(axes.split()), dtype, "overwrite", **more)
 
 
 def _sum(name: str, axes: str, dtype: str = "float") -> Operand:
@@ -74,7 +76,7 @@ def _matrix() -> None:
             [
                 _in("a", f"{lead}B I", transpose="transpose_a"),
                 _in("b", f"{lead}I O", transpose="transpose_b"),
-                _state("c", f"{lead}B O"),
+                _state("c", f"{lead}B O", "either"),
             ],
             "c = a b (+ c if accumulate), a or b transposed in its last two axes if so flagged",
             *flags,
@@ -86,7 +88,55 @@ def _matrix() -> None:
         "out[i,j] = z[i,j] + b[j]",
         inplace=(("z", "out"),),
     )
-    _add("matrix", "bias_grad", [_in("dz", "B O"), _out("db", "O")], "db[j] = sum_i dz[i,j]")
+    _add(
+        "matrix",
+        "bias_grad",
+        [_in("dz", "B O"), _out("db", "O", "wide")],
+        "db[j] = sum_i dz[i,j]",
+    )
+    _products_with_epilogues(*flags[:2])
+
+
+def _products_with_epilogues(transpose_a: Scalar, transpose_b: Scalar) -> None:
+    """Add what a matrix library does to a product before it writes it."""
+    a, b = _in("a", "B I", transpose="transpose_a"), _in("b", "I O", transpose="transpose_b")
+    c, db = _out("c", "B O"), _out("db", "O", "wide")
+    mask = _in("mask", "B M", "uint8")
+    product = "op(a) op(b), op to transpose if so flagged"
+    packed = (
+        "mask: a bit for each element of c, 8 a byte, the lowest first, rows padded to 16 bytes"
+    )
+    table: tuple[tuple[str, list[Operand], str], ...] = (
+        # The bias is as wide as what it is added to.
+        ("bias", [_in("bias", "O", "either"), _out("c", "B O", "either")], "c = p + bias"),
+        (
+            "bias_relu",
+            [_in("bias", "O"), c, _out("mask", "B M", "uint8", optional=True)],
+            f"c = max(p + bias, 0); {packed}, set where c > 0",
+        ),
+        ("relu_delta", [mask, c], f"c = p where mask, else 0; {packed}"),
+        (
+            "relu_delta_bias_grad",
+            [mask, c, db],
+            f"c = p where mask, else 0; db[j] = sum_i c[i,j]; {packed}",
+        ),
+    )
+    for name, operands, formula in table:
+        _add(
+            "matrix",
+            f"matmul_{name}",
+            [a, b, *operands],
+            f"p = {product}; {formula}",
+            transpose_a,
+            transpose_b,
+        )
+    _add(
+        "matrix",
+        "matmul_bias_grad",
+        [a, _in("b", "I O"), _out("c", "B O", "wide"), db],
+        "c = op(a) b, op to transpose if so flagged; db[j] = sum_i b[i,j]",
+        transpose_a,
+    )
 
 
 # The elementwise activations: scalars, what the delta kernel needs, f, f', source.
@@ -147,27 +197,7 @@ def _activations() -> None:
     for name, (scalars, saved, f, slope, source) in _ACTIVATIONS.items():
         kept = (saved,) if saved else ()
         if name != "identity":  # its passes are no passes: the layer leaves them out
-            # Where the delta kernel needs z, the fused pass leaves the biased z behind for it.
-            in_z = saved == "z"
-            _add(
-                "activation",
-                f"bias_{name}",
-                [_state("z", "B O") if in_z else _in("z", "B O"), _in("b", "O"), _out("a", "B O")],
-                f"z += b; a = {f}" if in_z else f"with z + b in place of z: a = {f}",
-                *scalars,
-                inplace=() if in_z else (("z", "a"),),
-                saved=kept,
-                source=source,
-            )
-            _add(
-                "activation",
-                f"{name}_delta_bias_grad",
-                [_in("da", "B O"), _in(saved, "B O"), _out("dz", "B O"), _out("db", "O")],
-                f"dz = da · ({slope}); db[j] = sum_i dz[i,j]",
-                *scalars,
-                inplace=(("da", "dz"),),
-                source=source,
-            )
+            _fused_activation(name, scalars, saved, f, slope, source)
         _add(
             "activation",
             name,
@@ -219,6 +249,57 @@ def _activations() -> None:
         )
 
 
+def _fused_activation(
+    name: str, scalars: tuple[Scalar, ...], saved: str, f: str, slope: str, source: str
+) -> None:
+    """Add the passes that do more than the activation, on rows of O columns."""
+    # Where the delta kernel needs z, the fused pass leaves the biased z behind for it.
+    in_z = saved == "z"
+    z = _state("z", "B O") if in_z else _in("z", "B O")
+    biased = f"z += b; a = {f}" if in_z else f"with z + b in place of z: a = {f}"
+    back = [_in(saved, "B O"), *_KEY, _out("dz", "B O"), _out("db", "O", "wide")]
+    forward = {"inplace": () if in_z else (("z", "a"),), "saved": (saved,)}
+    _add(
+        "activation",
+        f"bias_{name}",
+        [z, _in("b", "O"), _out("a", "B O")],
+        biased,
+        *scalars,
+        **forward,
+        source=source,
+    )
+    _add(
+        "activation",
+        f"bias_{name}_dropout",
+        [z, _in("b", "O"), *_KEY, _out("a", "B O"), _out("y", "B O")],
+        f"{biased}; y_i = a_i / (1 - rate) if keep_i else 0; {_KEEP}",
+        *scalars,
+        *_DROPOUT,
+        **forward,
+        source=f"{source}; {_SRIVASTAVA}",
+    )
+    _add(
+        "activation",
+        f"{name}_delta_bias_grad",
+        [_in("da", "B O"), *(o for o in back if o not in _KEY)],
+        f"dz = da · ({slope}); db[j] = sum_i dz[i,j]",
+        *scalars,
+        inplace=(("da", "dz"),),
+        source=source,
+    )
+    _add(
+        "activation",
+        f"{name}_dropout_delta_bias_grad",
+        [_in("dy", "B O"), *back],
+        f"da_i = dy_i / (1 - rate) if keep_i else 0; dz = da · ({slope}); db[j] = sum_i dz[i,j]; "
+        + _KEEP,
+        *scalars,
+        *_DROPOUT,
+        inplace=(("dy", "dz"),),
+        source=f"{source}; {_SRIVASTAVA}",
+    )
+
+
 def _losses() -> None:
     scale = Scalar("scale", "float", 1.0)
     note = (
@@ -258,9 +339,9 @@ def _losses() -> None:
             "loss",
             name,
             [
-                _in("z", "B K"),
-                _in("t", "B K"),
-                _in("weights", "B", optional=True),
+                _in("z", "B K", "either"),
+                _in("t", "B K", "wide"),
+                _in("weights", "B", "wide", optional=True),
                 _in("mask", "B K", "bool", optional=True),
                 _sum("loss", "1", "float64"),
                 _out("dz", "B K"),
@@ -274,15 +355,15 @@ def _losses() -> None:
     smoothing = Scalar("smoothing", "float", 0.0, least=0, below=1)
     for name, target, meaning in (
         ("softmax_cross_entropy", _in("labels", "B", "int64"), "the one-hot row of the label"),
-        ("softmax_cross_entropy_dense", _in("t", "B K"), "the target distribution"),
+        ("softmax_cross_entropy_dense", _in("t", "B K", "wide"), "the target distribution"),
     ):
         _add(
             "loss",
             name,
             [
-                _in("z", "B K"),
+                _in("z", "B K", "either"),
                 target,
-                _in("weights", "B", optional=True),
+                _in("weights", "B", "wide", optional=True),
                 _in("mask", "B", "bool", optional=True),
                 _sum("loss", "1", "float64"),
                 _out("dz", "B K"),
@@ -296,36 +377,39 @@ def _losses() -> None:
         )
 
 
+# What a dropout mask is made of, in the kernels of two families.
+_KEY = (_in("seed", "1", "int64"), _in("step", "1", "int64"))
+_STREAM = Scalar("stream", "int")
+_DROPOUT = (
+    Scalar("rate", "float", least=0, below=1),
+    _STREAM,
+    Scalar("first", "int", 0, least=0),
+)
+_KEEP = (
+    "keep_i = bits[first + i] >= rate · 2³², bits as random_bits(seed, step, stream), elements in "
+    "C order"
+)
+
+
 def _random() -> None:
-    key = [_in("seed", "1", "int64"), _in("step", "1", "int64")]
-    stream = Scalar("stream", "int")
     _add(
         "random",
         "random_bits",
-        [*key, _out("bits", "N", "uint32")],
+        [*_KEY, _out("bits", "N", "uint32")],
         "bits[4 c + j] = word j of Philox4x32-10(counter (c, stream, step low, step high), "
         "key = seed)",
-        stream,
+        _STREAM,
         source=_PHILOX,
-    )
-    scalars = (
-        Scalar("rate", "float", least=0, below=1),
-        stream,
-        Scalar("first", "int", 0, least=0),
-    )
-    keep = (
-        "keep_i = bits[first + i] >= rate · 2³², bits as random_bits(seed, step, stream), elements "
-        "in C order"
     )
     for name, x, y in (("dropout", "x", "y"), ("dropout_delta", "dy", "dx")):
         _add(
             "random",
             name,
-            [_in(x, "..."), *key, _out(y, "...")],
-            f"{y}_i = {x}_i / (1 - rate) if keep_i else 0; {keep}",
-            *scalars,
+            [_in(x, "..."), *_KEY, _out(y, "...")],
+            f"{y}_i = {x}_i / (1 - rate) if keep_i else 0; {_KEEP}",
+            *_DROPOUT,
             inplace=((x, y),),
-            source="Srivastava et al. 2014, Dropout; counter-based numbers: " + _PHILOX,
+            source=_SRIVASTAVA,
         )
 
 
@@ -392,6 +476,45 @@ def _optimizers() -> None:
     )
     for name, operands, formula, scalars, source in table:
         _add("optimizer", name, operands, formula, *scalars, source=source)
+        _add_update(name, operands, formula, scalars, source)
+    _add(
+        "optimizer",
+        "round_bfloat16",
+        [_in("params", "P"), _out("rounded", "P", "bfloat16")],
+        "rounded = params, to the nearest bfloat16, ties to even",
+    )
+
+
+def _add_update(
+    name: str, operands: list[Operand], formula: str, scalars: tuple[Scalar, ...], source: str
+) -> None:
+    """Add the optimizer's one pass with all that is done to the gradient before it."""
+    first = next(i for i, operand in enumerate(operands) if operand.written)
+    decay = (
+        ", the decay for the first `decaying` elements only"
+        if any(scalar.name == "weight_decay" for scalar in scalars)
+        else ""
+    )
+    _add(
+        "optimizer",
+        f"{name}_update",
+        [
+            _state("grads", "P"),
+            *operands[1:first],
+            _in("squares", "T", "float64", optional=True),
+            *operands[first:],
+            _out("rounded", "P", "bfloat16", optional=True),
+        ],
+        "grads += l1 sign(params) + l2 params for the first `decaying` elements; "
+        "grads = min(max(grads, -clip_value), clip_value) if clip_value > 0; "
+        "grads *= min(1, clip_norm / sqrt(sum_t squares_t)) if clip_norm > 0; "
+        f"with g = grads: {formula}{decay}; rounded = params, to the nearest bfloat16",
+        *scalars,
+        *(Scalar(penalty, "float", 0.0) for penalty in ("l1", "l2")),
+        Scalar("decaying", "int", 0, least=0),
+        *(Scalar(limit, "float", 0.0, least=0) for limit in ("clip_value", "clip_norm")),
+        source=source,
+    )
 
 
 def _gradients() -> None:
@@ -431,25 +554,25 @@ def _metrics() -> None:
     _add(
         "metric",
         "sum_of_squared_errors",
-        [_in("z", "B K"), _in("t", "B K"), _sum("total", "1", "float64")],
+        [_in("z", "B K", "either"), _in("t", "B K", "wide"), _sum("total", "1", "float64")],
         "total += sum_i,k (z_ik - t_ik)²",
     )
     _add(
         "metric",
         "count_correct",
-        [_in("z", "B K"), _in("labels", "B", "int64"), _sum("count", "1", "int64")],
+        [_in("z", "B K", "either"), _in("labels", "B", "int64"), _sum("count", "1", "int64")],
         "count += number of rows i with argmax_k z_ik = labels_i (the first of equal maxima)",
     )
     _add(
         "metric",
         "count_correct_dense",
-        [_in("z", "B K"), _in("t", "B K"), _sum("count", "1", "int64")],
+        [_in("z", "B K", "either"), _in("t", "B K", "wide"), _sum("count", "1", "int64")],
         "count += number of rows i with argmax_k z_ik = argmax_k t_ik",
     )
     _add(
         "metric",
         "count_correct_binary",
-        [_in("z", "B K"), _in("t", "B K"), _sum("count", "1", "int64")],
+        [_in("z", "B K", "either"), _in("t", "B K", "wide"), _sum("count", "1", "int64")],
         "count += number of rows i with (z_ik > 0) = (t_ik > ½) for every k",
     )
 
@@ -460,7 +583,12 @@ def _data() -> None:
     _add(
         "data",
         "gather",
-        [_in("source", "N ...", "real"), _in("permutation", "S", "int64"), row, _out("x", "B ...")],
+        [
+            _in("source", "N ...", "real"),
+            _in("permutation", "S", "int64"),
+            row,
+            _out("x", "B ...", "either"),
+        ],
         "x[i] = source[permutation[row + first + i]], converted to the working dtype",
         first,
     )
@@ -479,7 +607,7 @@ def _data() -> None:
     _add(
         "data",
         "take_rows",
-        [_in("source", "N ...", "real"), row, _out("x", "B ...")],
+        [_in("source", "N ...", "real"), row, _out("x", "B ...", "either")],
         "x[i] = source[row + first + i], converted to the working dtype",
         first,
     )
@@ -493,8 +621,8 @@ def _data() -> None:
     _add(
         "data",
         "put_rows",
-        [_in("x", "B ..."), row, _state("out", "N ...")],
-        "out[row + first + i] = x[i]",
+        [_in("x", "B ...", "either"), row, _state("out", "N ...", "wide")],
+        "out[row + first + i] = x[i], converted to the dtype of out",
         first,
     )
     _add(
