@@ -55,8 +55,8 @@ __device__ inline void for_packs_of_rows(i64 rows, i64 n, Work work) {
   }
 }
 
-// Calls work(row, j, Count<N>()) for the packs of rows of n elements, j the first one's column; with
-// Count<1>() for each element unless `packed`, or where rows do not end with a pack.
+// Calls work(row, j, Count<N>()) for the packs of rows of n elements, j the column of the first;
+// with Count<1>() for each element unless `packed`, or where rows do not end with a pack.
 template <int N, class Work>
 __device__ inline void for_rows(bool packed, i64 rows, i64 n, Work work) {
   if (packed && n % N == 0) {
