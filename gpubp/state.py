@@ -7,22 +7,25 @@ library's closed tables and nowhere else.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubp import devices
 from gpubp.callbacks import Run
-from gpubp.errors import CheckpointError, InputError
+from gpubp.errors import CheckpointError, InputError, unknown_name
 from gpubp.history import History
 from gpubp.losses import LOSSES
 from gpubp.network import Sequential
 from gpubp.optimizers import OPTIMIZERS
-from gpubp.plan.ir import PARAMS
+from gpubp.plan.ir import GRADS, PARAMS
 from gpubp.schedules import SCHEDULES
 
 if TYPE_CHECKING:
+    from gpubp.engine import Engine
     from gpubp.trainer import Trainer
 
 Tensors = dict[str, NDArray[Any]]
@@ -77,8 +80,10 @@ def rebuild(
     path: str,
     tensors: Tensors,
     document: Mapping[str, Any],
+    *,
     device: str,
     backend: str | None,
+    precision: str | None,
     threads: int | None,
 ) -> Trainer:
     """Return the trainer that tensors and document describe.
@@ -86,40 +91,67 @@ def rebuild(
     Raises:
         CheckpointError: they do not describe one, or do not fit together.
         DeviceError: the device or backend can't be had.
+        InputError: a name is unknown, or the device lacks the precision.
     """
-    try:
-        trainer = _configured(kind, document, device, backend, threads)
+    with _describing(path):
+        trained_with, saved = document["backend"], document["precision"]
+        for what, name, known in (
+            ("backend", trained_with, devices.DEVICE_OF),
+            ("precision", saved, devices.PRECISIONS),
+        ):
+            if name not in known:
+                raise unknown_name(what, name, known)
+    choice = devices.resolve(device, backend, trained_with=trained_with)
+    if precision is not None:
+        devices.check_precision(choice, precision)
+    elif not devices.has_precision(choice, saved):
+        raise InputError(
+            f"{path} was trained with precision {saved!r}, which needs device 'cuda', but this is "
+            f"{choice.reason}; precision='fp32' goes on with the same weights in float32"
+        )
+    with _describing(path):
+        settings = _settings(document, threads)
+        trainer = kind(
+            **settings,
+            device=choice.device, backend=choice.backend, precision=precision or saved,
+        )  # fmt: skip
+        trainer.device_reason = choice.reason
         _restore(trainer, tensors, document)
+    return trainer
+
+
+@contextmanager
+def _describing(path: str) -> Iterator[None]:
+    """Turn what goes wrong with a document into the one error for it."""
+    try:
+        yield
     except (InputError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path} does not describe a network that this version of gpubp knows "
             f"({type(error).__name__}: {error}); train it again, or load it with the version that "
             "wrote it"
         ) from error
-    return trainer
 
 
-def _configured(
-    kind: type[Trainer],
-    document: Mapping[str, Any],
-    device: str,
-    backend: str | None,
-    threads: int | None,
-) -> Trainer:
-    """Return a new trainer with the settings of a document."""
+def transfer(source: Engine, target: Engine) -> None:
+    """Copy all that outlives a step from one engine to another of the same network."""
+    for name in (PARAMS, GRADS, *source.optimizer.state):
+        target.write(name, source.read(name))
+    target.restore_progress(source.progress())
+
+
+def _settings(document: Mapping[str, Any], threads: int | None) -> dict[str, Any]:
+    """Return the arguments of a new trainer that a document holds."""
     regularization = document["regularization"]
-    return kind(
-        Sequential.from_config(document["network"]),
-        LOSSES.from_config(document["loss"]),
-        OPTIMIZERS.from_config(document["optimizer"]),
-        SCHEDULES.from_config(document["schedule"]),
-        device=device,
-        backend=backend or document["backend"],
-        precision=document["precision"],
-        seed=document["seed"],
-        threads=threads or document["threads"],
+    return {
+        "network": Sequential.from_config(document["network"]),
+        "loss": LOSSES.from_config(document["loss"]),
+        "optimizer": OPTIMIZERS.from_config(document["optimizer"]),
+        "schedule": SCHEDULES.from_config(document["schedule"]),
+        "seed": document["seed"],
+        "threads": threads or document["threads"],
         **{name: regularization[name] for name in ("l1", "l2", "clip_norm", "clip_value")},
-    )
+    }
 
 
 def _restore(trainer: Trainer, tensors: Tensors, document: Mapping[str, Any]) -> None:

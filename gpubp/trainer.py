@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -16,9 +17,10 @@ from gpubp import backends, checkpoint, devices, state
 from gpubp.backends.modes import Trace
 from gpubp.callbacks import Callback, Run, as_callbacks
 from gpubp.data import check
+from gpubp.devices import PRECISIONS
 from gpubp.engine import Data, Engine
 from gpubp.epochs import Epochs
-from gpubp.errors import InputError, NonFiniteError, unknown_name
+from gpubp.errors import InputError, NonFiniteError
 from gpubp.history import History
 from gpubp.interrupts import deferred
 from gpubp.losses import LOSSES, Loss, SigmoidCrossEntropy, SoftmaxCrossEntropy
@@ -28,8 +30,6 @@ from gpubp.plan.build import Inputs, Regularization
 from gpubp.plan.ir import GRADS, PARAMS, Plan
 from gpubp.schedules import SCHEDULES, Schedule
 from gpubp.streams import VALIDATION_SPLIT
-
-PRECISIONS = {"fp32": "float32", "fp64": "float64"}
 
 
 class Trainer:
@@ -44,8 +44,8 @@ class Trainer:
         optimizer: a name of ``gpubp.optimizers.OPTIMIZERS`` or an optimizer.
         schedule: a name of ``gpubp.schedules.SCHEDULES`` or a schedule.
         device: "auto", "cpu", "cuda" or "cuda:1"; "auto" also follows $GPUBP_DEVICE.
-        backend: "numba" or "numpy"; None takes the fastest that the device has.
-        precision: "fp32" or "fp64".
+        backend: "cupy", "numba" or "numpy"; None takes the fastest that the device has.
+        precision: "fp32" or "fp64", and on CUDA also "tf32" or "bf16".
         seed: of initial weights, shuffles and dropout masks: the same on every backend.
         l1, l2: penalties on the weights.
         clip_norm: the largest norm of the whole gradient; None does not clip.
@@ -54,7 +54,8 @@ class Trainer:
             depend on it in their last bits.
 
     Raises:
-        InputError: a name is unknown or a setting out of its range.
+        InputError: a name is unknown, a setting is out of its range, or the device lacks the
+            precision.
         DeviceError: the device or backend can't be had.
     """
 
@@ -77,23 +78,16 @@ class Trainer:
     ) -> None:
         if not isinstance(network, Sequential):
             raise InputError(f"network is a {type(network).__name__}, needs a gpubp.Sequential")
-        if precision not in PRECISIONS:
-            raise unknown_name("precision", precision, PRECISIONS)
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
             raise InputError(f"seed must be a whole number from 0 to 2**63 - 1, got {seed!r}")
         self.network = network
         self.loss = LOSSES.get(loss)
         self.optimizer = OPTIMIZERS.get(optimizer)
         self.schedule = SCHEDULES.get(schedule)
-        self.precision = precision
         self.seed = seed
         self.regularization = Regularization(l1, l2, clip_value, clip_norm)
-        choice = devices.resolve(device, backend)
-        self.device, self.backend_name, self.device_reason = (
-            choice.device, choice.backend, choice.reason,
-        )  # fmt: skip
         self.threads = devices.cores() if threads is None else threads
-        self._backend = backends.create(choice.backend, self.threads)
+        self._settle(devices.resolve(device, backend), precision)
         self._engine: Engine | None = None
         self._one_target = False  # targets came as a vector, so predictions go out as one
         self.epoch = 0
@@ -112,6 +106,16 @@ class Trainer:
             f"Trainer({self.network!r}, loss={self.loss!r}, optimizer={self.optimizer!r}, "
             f"device={self.device!r}, backend={self.backend_name!r})"
         )
+
+    def _settle(self, choice: devices.Choice, precision: str) -> None:
+        """Make a device, its backend and a precision those of this trainer."""
+        devices.check_precision(choice, precision)
+        self._backend = backends.create(
+            choice.backend, self.threads, index=choice.index, precision=precision
+        )
+        self.precision = precision
+        self.device, self.backend_name = choice.device, choice.backend
+        self.device_reason = choice.reason
 
     @property
     def step(self) -> int:
@@ -353,20 +357,57 @@ class Trainer:
         *,
         device: str = "auto",
         backend: str | None = None,
+        precision: str | None = None,
         threads: int | None = None,
     ) -> Trainer:
-        """Read a model file.
+        """Read a model file, from whatever device it was written.
 
-        Backend and number of threads are those that it was saved with, unless others are named.
+        Precision and number of threads are those that it was saved with, unless others are named.
+        So is the backend if it can be had on the device; else it is the fastest that can be, and
+        ``device_reason`` says why.
 
         Raises:
             CheckpointError: it is not there, damaged, foreign or of another version.
             DeviceError: the device or backend can't be had.
+            InputError: a name is unknown, or the device lacks the precision.
         """
-        tensors, document = checkpoint.load(path)
-        trainer = state.rebuild(cls, os.fspath(path), tensors, document, device, backend, threads)
-        trainer.saved_to = os.fspath(path)
+        file = os.fspath(path)
+        trainer = state.rebuild(
+            cls, file, *checkpoint.load(path),
+            device=device, backend=backend, precision=precision, threads=threads,
+        )  # fmt: skip
+        trainer.saved_to = file
         return trainer
+
+    def to(
+        self, device: str, backend: str | None = None, *, precision: str | None = None
+    ) -> Trainer:
+        """Move to another device with all state, a run that was interrupted included.
+
+        Weights and the optimizer's vectors arrive bit for bit.
+
+        Args:
+            device, backend: as in the constructor.
+            precision: another one from now on; None keeps it.
+
+        Returns:
+            this very trainer.
+
+        Raises:
+            InputError: a name is unknown, the device lacks the precision, or this was called by a
+                callback of a run under way.
+            DeviceError: the device or backend can't be had.
+        """
+        if self._callbacks:
+            raise InputError("a trainer can't move during fit; call to() before or after it")
+        moved = copy.copy(self)  # so that this one stays as it was if there is no room
+        moved._settle(devices.resolve(device, backend), precision or self.precision)
+        if self._engine is not None:
+            moved._engine = None
+            moved.initialize(self._engine.features)
+            state.transfer(self._engine, moved._trained())
+        vars(self).update(vars(moved))
+        return self
 
     def _trained(self) -> Engine:
         if self._engine is None:

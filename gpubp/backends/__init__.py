@@ -5,11 +5,18 @@ from __future__ import annotations
 from gpubp.backends.base import Backend
 from gpubp.errors import unknown_name
 
-NAMES = ("numba", "numpy")
+# The kind of device that each computes on, the fastest first.
+DEVICES = {"cupy": "cuda", "numba": "cpu", "numpy": "cpu"}
 
 
-def create(name: str, threads: int = 1) -> Backend:
-    """Return a new backend by name, using at most ``threads`` threads where it has a choice.
+def create(name: str, threads: int = 1, *, index: int = 0, precision: str = "fp32") -> Backend:
+    """Return a new backend by name.
+
+    Args:
+        name: one of :data:`DEVICES`.
+        threads: how many threads it may use at most, where it has a choice.
+        index: which GPU, for a backend on CUDA.
+        precision: "tf32" lets CUDA's float32 matrix products round their operands to TF32.
 
     Raises:
         InputError: there is no backend of that name.
@@ -23,4 +30,9 @@ def create(name: str, threads: int = 1) -> Backend:
         from gpubp.backends.numba import NumbaBackend  # noqa: PLC0415
 
         return NumbaBackend(threads)
-    raise unknown_name("backend", name, NAMES)
+    if name == "cupy":
+        from gpubp.backends.cupy import CupyBackend  # noqa: PLC0415
+        from gpubp.kernels.cuda.cupy_driver import CupyDriver  # noqa: PLC0415
+
+        return CupyBackend(CupyDriver(index), tf32=precision == "tf32")
+    raise unknown_name("backend", name, DEVICES)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 from gpubp import devices
@@ -31,10 +33,10 @@ def _devices() -> None:
         ("CPU", f"{found.processor}, {cores} usable"),
         ("BLAS", ", ".join(found.blas)),
         ("Numba", found.numba or "missing: pip install numba"),
-        ("GPU", str(found.driver)),
+        ("GPU", str(found.driver) if found.driver.gpus else "none"),
         *((f"  {i}", _gpu(gpu)) for i, gpu in enumerate(found.driver.gpus)),
         ("CuPy", found.cupy or "not installed"),
-        ("CUDA backend", devices.missing_cuda(found.driver)),
+        *_cuda(found.driver.gpus),
         ("used", _used()),
     ]
     width = max(len(name) for name, _ in lines)
@@ -47,6 +49,14 @@ def _gpu(gpu: devices.Gpu) -> str:
     return f"{gpu.name}, {gpu.memory / 2**30:.0f} GiB, compute capability {major}.{minor}"
 
 
+def _cuda(gpus: Sequence[devices.Gpu]) -> list[tuple[str, str]]:
+    """Return whether each GPU can be computed on, as lines; one line where there is none."""
+    states = [devices.cuda_problem(index) or "can be used" for index in range(max(1, len(gpus)))]
+    if len(set(states)) == 1:
+        return [("CUDA backend", states[0])]
+    return [("CUDA backend", f"cuda:{index} {state}") for index, state in enumerate(states)]
+
+
 def _used() -> str:
     try:
         return devices.resolve().reason
@@ -55,12 +65,15 @@ def _used() -> str:
 
 
 def _kernels() -> None:
-    from gpubp.kernels.spec import KERNELS  # noqa: PLC0415 (devices alone is quick)
+    from gpubp.kernels.cuda import launch  # noqa: PLC0415 (devices alone is quick)
+    from gpubp.kernels.spec import KERNELS  # noqa: PLC0415
 
-    names = ("reference", "numba")
+    names = ("reference", "numba", "cuda")
     width = max(map(len, KERNELS))
     click.echo(f"{'kernel':<{width}}  {'  '.join(names)}")
     for kernel in KERNELS:
-        there = devices.implementers(kernel)
-        marks = "  ".join(f"{'yes' if name in there else '-':<{len(name)}}" for name in names)
+        there = dict.fromkeys(devices.implementers(kernel), "yes")
+        if "cuda" in there and launch.is_product(kernel):
+            there["cuda"] = "cuBLASLt"
+        marks = "  ".join(f"{there.get(name, '-'):<{len(name)}}" for name in names)
         click.echo(f"{kernel:<{width}}  {marks}".rstrip())
