@@ -89,7 +89,7 @@ class Loss(Settings):
         """Emit predictions from outputs; return them."""
         if self.link == "identity":
             return z
-        prediction = build.temporary("prediction", z.shape[1])
+        prediction = build.temporary("prediction", z.shape[1], z.dtype)
         formula = f"prediction = {self.link}({z.name})"
         build.emit(self.link, z, prediction, formula=formula)
         return prediction

@@ -260,15 +260,18 @@ def _run(
 def _signature(kernel: Kernel, returned: Sequence[Operand]) -> inspect.Signature:
     parameter = inspect.Parameter
     keyword = parameter.KEYWORD_ONLY
+    given = [operand for operand in kernel.operands if operand not in returned]
+    required = max(i for i, operand in enumerate(given) if not operand.optional)
+    # An optional operand among those that must be given can't have a place of its own in the row.
     parameters = [
         parameter(
             operand.name,
-            parameter.POSITIONAL_OR_KEYWORD,
+            keyword if operand.optional and i < required else parameter.POSITIONAL_OR_KEYWORD,
             default=None if operand.optional else parameter.empty,
         )
-        for operand in kernel.operands
-        if operand not in returned
+        for i, operand in enumerate(given)
     ]
+    parameters.sort(key=lambda parameter: parameter.kind)
     parameters += [
         parameter(s.name, keyword, default=parameter.empty if s.default is None else s.default)
         for s in kernel.scalars

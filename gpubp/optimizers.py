@@ -42,8 +42,7 @@ class Optimizer(Settings):
 
         step = [STEP] if self.counts_steps else []
         grads, params, *state = (
-            build.layout.range(start, stop, build.dtype, region)
-            for region in (GRADS, PARAMS, *self.state)
+            build.vector(region, start, stop) for region in (GRADS, PARAMS, *self.state)
         )
         wanted = {scalar.name for scalar in contract(kernel).scalars}
         scalars = {

@@ -21,8 +21,9 @@ from gpubp.errors import OperandError
 Mode = Literal["read", "overwrite", "accumulate", "update"]
 Shape = tuple[int, ...]
 
-# What a kernel may work in. bfloat16 is read and written, and computed in float32.
-FLOATS = ("float32", "float64", "bfloat16")
+# What a kernel may work in, and what it computes and sums that in.
+WIDE = {"float32": "float32", "float64": "float64", "bfloat16": "float32"}
+FLOATS = tuple(WIDE)
 
 # What a "real" operand may be. float16 is not among them: no CPU backend computes with it.
 REAL_DTYPES = (
@@ -58,8 +59,8 @@ class Operand:
     """One array argument.
 
     ``dtype`` is ``"float"`` (the kernel's working dtype, one of FLOATS), ``"wide"`` (what that is
-    computed in: see :func:`wide`), ``"either"`` (one of these two), ``"real"`` (any real dtype,
-    converted on reading) or the name of a fixed dtype. ``mode`` is how the kernel uses it:
+    computed in: see WIDE), ``"either"`` (one of these two), ``"real"`` (any real dtype, converted
+    on reading) or the name of a fixed dtype. ``mode`` is how the kernel uses it:
     ``read``; ``overwrite`` (what was there is never looked at); ``accumulate`` (added to);
     ``update`` (read and written). ``transpose`` names the boolean scalar that swaps its last
     two axes.
@@ -94,8 +95,8 @@ class Operand:
         narrow = (working,) if working else FLOATS
         choices = {
             "float": narrow,
-            "wide": tuple(map(wide, narrow)),
-            "either": (*narrow, *map(wide, narrow)),
+            "wide": tuple(WIDE[dtype] for dtype in narrow),
+            "either": (*narrow, *(WIDE[dtype] for dtype in narrow)),
         }
         return tuple(dict.fromkeys(choices[self.dtype]))
 
@@ -303,11 +304,6 @@ def _shape_of(operand: Operand, axes: Mapping[str, int | Shape]) -> Shape:
 def size(shape: Shape) -> int:
     """Return the number of elements of a shape."""
     return math.prod(shape)
-
-
-def wide(dtype: str) -> str:
-    """Return the dtype that a float dtype is computed and summed in."""
-    return "float32" if dtype == "bfloat16" else dtype
 
 
 def mask_bytes(columns: int) -> int:

@@ -21,7 +21,7 @@ from gpubp.backends.numba_program import Program, Share, Writer, aligned
 from gpubp.errors import InputError
 from gpubp.kernels.numba import blas, compiled, eager, entry, runner
 from gpubp.plan.build import Rows
-from gpubp.plan.ir import COUNTERS, PARTIALS, Buffer, Plan
+from gpubp.plan.ir import COUNTERS, PARTIALS, Buffer, Call, Plan
 
 _REASONS: dict[int, Literal["finished", "stopped", "not finite"]] = {
     runner.FINISHED: "finished",
@@ -67,9 +67,9 @@ class NumbaBackend(Backend):
         """Return the array: host and device are one."""
         return array
 
-    def has(self, kernel: str) -> bool:
+    def has(self, call: Call) -> bool:
         """Return whether there is a Numba version."""
-        return entry.implements(kernel)
+        return entry.implements(call.kernel)
 
     def call(self, kernel: str, operands: Sequence[Array | None], **scalars: float) -> None:
         """Run one kernel."""

@@ -48,7 +48,7 @@ class NumpyBackend(Backend):
         """Return the array as a NumPy array."""
         return np.asarray(array)
 
-    def has(self, kernel: str) -> bool:
+    def has(self, call: Call) -> bool:
         """Return False: everything is the reference, and fusing gains nothing."""
         return False
 

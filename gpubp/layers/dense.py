@@ -64,7 +64,7 @@ class Dense(Layer):
         z, a, weight = self._z(build, position), self._a(build, position), f"W{position}"
         build.emit("matmul", x, build.parameter(weight), z, formula=f"{z.name} = {x.name} {weight}")
         if self.bias:
-            b = build.parameter(f"b{position}")
+            b = build.parameter(f"b{position}", wide=z.dtype == build.wide)
             build.emit("bias_add", z, b, z, formula=f"{z.name} += {b.name}")
         if self.activation == "identity":
             return z
@@ -94,7 +94,9 @@ class Dense(Layer):
         return dx
 
     def _z(self, build: Builder, position: int) -> Buffer:
-        return build.temporary(f"z{position}", self.units)
+        # The network's outputs are not rounded: a loss is a small difference of them.
+        outputs = position == build.last and self.activation == "identity"
+        return build.temporary(f"z{position}", self.units, build.wide if outputs else "")
 
     def _a(self, build: Builder, position: int) -> Buffer:
         return build.temporary(f"a{position}", self.units)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gpubp.errors import PlanError
-from gpubp.kernels.contract import Shape, size
+from gpubp.kernels.contract import WIDE, Shape, size
 from gpubp.plan.ir import (
     ANY,
     COUNTERS,
@@ -20,6 +20,7 @@ from gpubp.plan.ir import (
     GRADS,
     PARAMS,
     PARTIALS,
+    ROUNDED,
     SUMS,
     TRANSIENT,
     Buffer,
@@ -27,7 +28,7 @@ from gpubp.plan.ir import (
     Number,
     Plan,
 )  # fmt: skip
-from gpubp.plan.memory import ALIGNMENT
+from gpubp.plan.memory import ALIGNMENT, round_up
 from gpubp.settings import Settings, number
 
 
@@ -43,16 +44,20 @@ class Parameter:
 
 
 class ParameterLayout:
-    """Where each parameter lies in the flat vector: those that decay first, then the others."""
+    """Where each parameter lies in the flat vector: those that decay first, then the others.
 
-    def __init__(self, parameters: Sequence[Parameter]) -> None:
+    Each starts at a multiple of ``alignment`` elements. ``count`` is the number of parameters,
+    ``size`` the length of the vector; what lies between them stays 0.
+    """
+
+    def __init__(self, parameters: Sequence[Parameter], alignment: int = 1) -> None:
         self.parameters = tuple(sorted(parameters, key=lambda parameter: not parameter.decays))
         self.offsets: dict[str, int] = {}
-        self.size = 0
-        self.decaying = 0
+        self.count = self.size = self.decaying = 0
         for parameter in self.parameters:
             self.offsets[parameter.name] = self.size
-            self.size += size(parameter.shape)
+            self.count += size(parameter.shape)
+            self.size = round_up(self.size + size(parameter.shape), alignment)
             if parameter.decays:
                 self.decaying = self.size
         self._by_name: Mapping[str, Parameter] = {p.name: p for p in self.parameters}
@@ -147,18 +152,24 @@ class Regularization(Settings):
 
 
 class Builder:
-    """Collects the calls of one plan."""
+    """Collects the calls of one plan.
+
+    ``dtype`` is what it multiplies with. Where that is bfloat16, parameters, gradients, targets and
+    the network's outputs are ``wide`` all the same, float32.
+    """
 
     def __init__(
         self, layout: ParameterLayout, dtype: str, rows: Rows, inputs: Inputs, *, training: bool
     ) -> None:
         self.layout = layout
         self.dtype = dtype
+        self.wide = WIDE[dtype]
         self.rows = rows
         self.inputs = inputs
         self.training = training
         self.calls: dict[str, list[Call]] = {"forward": [], "backward": [], "update": []}
         self.phase = "forward"
+        self.last = -1
 
     def emit(
         self, kernel: str, *operands: Buffer | None, formula: str = "", **scalars: Number
@@ -175,13 +186,22 @@ class Builder:
         """Return a transient buffer of one element."""
         return Buffer(name, (1,), dtype, TRANSIENT)
 
-    def parameter(self, name: str) -> Buffer:
-        """Return a parameter."""
-        return self.layout.buffer(name, self.dtype)
+    def parameter(self, name: str, *, wide: bool = False) -> Buffer:
+        """Return a parameter in the plan's dtype, or in the one that it is trained in."""
+        rounded = self.dtype != self.wide and not wide
+        return self.layout.buffer(
+            name, self.dtype if rounded else self.wide, ROUNDED if rounded else PARAMS
+        )
 
     def gradient(self, name: str) -> Buffer:
         """Return the gradient of a parameter."""
-        return self.layout.buffer(name, self.dtype, GRADS)
+        return self.layout.buffer(name, self.wide, GRADS)
+
+    def vector(self, region: str, start: int = 0, stop: int | None = None) -> Buffer:
+        """Return a vector over parameters, or the part of it from ``start`` to ``stop``."""
+        dtype = self.dtype if region == ROUNDED else self.wide
+        stop = self.layout.size if stop is None else stop
+        return self.layout.range(start, stop, dtype, region)
 
     def plan(self, title: str) -> Plan:
         """Return what was emitted as a plan."""
@@ -230,6 +250,9 @@ def training_plan(
     build.phase = "update"
     _regularize(build, regularization)
     optimizer.lower(build, build.layout)
+    if build.dtype != build.wide:
+        formula = f"{ROUNDED} = {build.dtype}({PARAMS})"
+        build.emit("round_bfloat16", build.vector(PARAMS), build.vector(ROUNDED), formula=formula)
     build.emit("advance", ROW, STEP, rows=build.rows.batch, formula="t = t + 1")
     return build.plan("training step")
 
@@ -249,12 +272,17 @@ def evaluation_plan(
     return build.plan("evaluation")
 
 
-def prediction_plan(layers: Sequence[LayerLike], loss: LossLike | None, build: Builder) -> Plan:
-    """Return one step of prediction into the array "out": outputs, or with ``loss`` its link."""
-    x = _features(build, shuffled=False)
+def prediction_plan(
+    layers: Sequence[LayerLike], loss: LossLike | None, build: Builder, *, indexed: bool = False
+) -> Plan:
+    """Return one step of prediction into the array "out": outputs, or with ``loss`` its link.
+
+    With ``indexed`` the rows are those that the array "permutation" names.
+    """
+    x = _features(build, shuffled=indexed)
     z = _forward(layers, build, x)[-1]
     out = loss.lower_link(build, z) if loss is not None else z
-    target = _data("out", (ANY, out.shape[1]), build.dtype)
+    target = _data("out", (ANY, out.shape[1]), build.wide)
     build.emit("put_rows", out, ROW, target, first=build.rows.first, formula=f"out = {out.name}")
     build.emit("advance", ROW, STEP, rows=build.rows.batch, steps=0, formula="next rows")
     return build.plan("prediction")
@@ -279,13 +307,13 @@ def _minibatch(build: Builder, *, shuffled: bool) -> tuple[Buffer, Buffer, Buffe
         y = build.temporary("y", dtype="int64")
         _fetch(build, _data("y", (ANY,), "int64"), y, shuffled, "y")
     elif inputs.target == "values":
-        y = build.temporary("y", inputs.outputs)
+        y = build.temporary("y", inputs.outputs, build.wide)
         _fetch(build, _data("y", (ANY, inputs.outputs), inputs.y_dtype), y, shuffled, "y")
     else:
         raise PlanError(f"a loss needs targets, got {inputs!r}")
     if not inputs.weights_dtype:
         return x, y, None
-    weights = build.temporary("w")
+    weights = build.temporary("w", dtype=build.wide)
     _fetch(build, _data("weights", (ANY,), inputs.weights_dtype), weights, shuffled, "weights")
     return x, y, weights
 
@@ -306,6 +334,7 @@ def _fetch(build: Builder, source: Buffer, target: Buffer, shuffled: bool, name:
 
 def _forward(layers: Sequence[LayerLike], build: Builder, x: Buffer) -> list[Buffer]:
     """Emit every layer; return their outputs."""
+    build.last = len(layers)
     outputs = []
     for position, layer in enumerate(layers, start=1):
         x = layer.forward(build, position, x)
@@ -328,15 +357,14 @@ def _backward(
 
 def _regularize(build: Builder, regularization: Regularization) -> None:
     """Emit penalties on the decaying parameters, then clipping of the whole gradient."""
-    layout, dtype, r = build.layout, build.dtype, regularization
-    if layout.decaying and (r.l1 or r.l2):
-        params = layout.range(0, layout.decaying, dtype, PARAMS)
-        grads = layout.range(0, layout.decaying, dtype, GRADS)
+    decaying, r = build.layout.decaying, regularization
+    if decaying and (r.l1 or r.l2):
+        params, grads = (build.vector(region, 0, decaying) for region in (PARAMS, GRADS))
         if r.l1:
             build.emit("l1_penalty", params, grads, l1=r.l1, formula=f"g += {r.l1:g} sign(W)")
         if r.l2:
             build.emit("l2_penalty", params, grads, l2=r.l2, formula=f"g += {r.l2:g} W")
-    grads = layout.range(0, layout.size, dtype, GRADS)
+    grads = build.vector(GRADS)
     if r.clip_value is not None:
         limit = r.clip_value
         formula = f"g = min(max(g, -{limit:g}), {limit:g})"

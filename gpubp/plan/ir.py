@@ -14,6 +14,7 @@ Number = float | int | bool
 # Flat vectors that outlive a step, and what is in them. The optimizer's state ("m", "v",
 # "velocity") are further vectors of the same length as "params".
 PARAMS, GRADS = "params", "grads"
+ROUNDED = "rounded"  # bfloat16: the parameters as a network of that dtype multiplies with them
 COUNTERS = "counters"  # int64: row, step, start, seed
 # float64 and int64 that a run adds to and somebody reads, each share of the minibatch in its slot
 SUMS, COUNTS = "sums", "counts"
@@ -87,10 +88,9 @@ class Call:
     @property
     def flops(self) -> int:
         """Floating-point operations: 2 B I O of a product, else one an element written."""
-        if self.kernel in ("matmul", "batched_matmul"):
-            a, _, c = self.operands
-            assert a is not None  # neither is optional in the contract
-            assert c is not None
+        named = self.named()
+        a, c = named.get("a"), named.get("c")
+        if self.contract.family == "matrix" and a is not None and c is not None:
             inner = a.shape[-2] if dict(self.scalars).get("transpose_a") else a.shape[-1]
             return 2 * c.size * inner
         return sum(buffer.size for buffer in self.writes())
@@ -99,10 +99,12 @@ class Call:
     def bytes(self) -> int:
         """Bytes read and written; of the data only the minibatch counts."""
         moved = (*self.reads(), *self.writes())
-        return sum(b.size * _WIDTH[b.dtype] for b in moved if ANY not in b.shape)
+        return sum(b.size * WIDTHS[b.dtype] for b in moved if ANY not in b.shape)
 
 
-_WIDTH = {"float32": 4, "float64": 8, "int64": 8, "uint32": 4, "bool": 1}
+WIDTHS = {
+    "float32": 4, "float64": 8, "bfloat16": 2, "int64": 8, "uint32": 4, "uint8": 1, "bool": 1,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -29,13 +29,15 @@ class _Slot:
     buffers: list[Buffer]
     first: int
     last: int
-
-    @property
-    def size(self) -> int:
-        return max(1, -(-self.buffers[0].size // ALIGNMENT)) * ALIGNMENT
+    size: int  # in elements, padded
 
     def overlaps(self, other: _Slot) -> bool:
         return self.first <= other.last and other.first <= self.last
+
+
+def round_up(length: int, multiple: int) -> int:
+    """Return the least multiple that is not below a length."""
+    return -(-length // multiple) * multiple
 
 
 def lifetimes(calls: Sequence[Call]) -> dict[Buffer, tuple[int, int]]:
@@ -48,12 +50,13 @@ def lifetimes(calls: Sequence[Call]) -> dict[Buffer, tuple[int, int]]:
     return spans
 
 
-def place(plan: Plan, *, take_over: bool = True) -> Layout:
+def place(plan: Plan, *, take_over: bool = True, alignment: int = ALIGNMENT) -> Layout:
     """Return the layout of a plan: live buffers never overlap but where a kernel works in place.
 
-    Without ``take_over`` each buffer has memory of its own for as long as it lives.
+    Without ``take_over`` each buffer has memory of its own for as long as it lives. All start at
+    multiples of ``alignment`` elements.
     """
-    slots = _slots(plan.calls, take_over)
+    slots = _slots(plan.calls, take_over, alignment)
     offsets: dict[Buffer, int] = {}
     lengths: dict[str, int] = {}
     placed: list[tuple[_Slot, int]] = []
@@ -76,10 +79,14 @@ def place(plan: Plan, *, take_over: bool = True) -> Layout:
     return Layout(offsets, lengths)
 
 
-def _slots(calls: Sequence[Call], take_over: bool) -> list[_Slot]:
+def _slots(calls: Sequence[Call], take_over: bool, alignment: int) -> list[_Slot]:
     """Group buffers by take-over: an output joins the slot of an input that dies in that call."""
     spans = lifetimes(calls)
     slot_of: dict[Buffer, _Slot] = {}
+
+    def slot_for(buffer: Buffer) -> _Slot:
+        return _Slot([buffer], *spans[buffer], round_up(max(1, buffer.size), alignment))
+
     for index, call in enumerate(calls):
         named = call.named()
         for output in call.writes():
@@ -89,13 +96,13 @@ def _slots(calls: Sequence[Call], take_over: bool) -> list[_Slot]:
             if take_over:
                 slot = _taken_over(call, named, output, index, spans, slot_of)
             if slot is None:
-                slot_of[output] = _Slot([output], *spans[output])
+                slot_of[output] = slot_for(output)
             else:
                 slot.buffers.append(output)
                 slot.last = spans[output][1]
                 slot_of[output] = slot
     for buffer in spans.keys() - slot_of.keys():  # read but never written: the verifier says so
-        slot_of[buffer] = _Slot([buffer], *spans[buffer])
+        slot_of[buffer] = slot_for(buffer)
     return list({id(slot): slot for slot in slot_of.values()}.values())
 
 

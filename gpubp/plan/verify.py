@@ -6,11 +6,14 @@ from collections.abc import Iterator
 
 from gpubp.errors import OperandError, PlanError
 from gpubp.plan.ir import DATA, GRADS, TRANSIENT, Buffer, Call, Plan
-from gpubp.plan.memory import Layout
+from gpubp.plan.memory import Layout, round_up
 
 
-def verify(plan: Plan, layout: Layout) -> None:
+def verify(plan: Plan, layout: Layout, *, alignment: int = 1) -> None:
     """Check a plan and its memory layout.
+
+    ``alignment`` is that of the parameters in their vector, in elements: what lies between the end
+    of one and the start of the next has no gradient.
 
     Raises:
         PlanError: a call breaks its kernel's contract, reads what was never written, writes where
@@ -30,7 +33,7 @@ def verify(plan: Plan, layout: Layout) -> None:
         _verify_aliases(call, layout, where)
         defined.update(call.writes())
     if plan.update:
-        _verify_gradients(plan)
+        _verify_gradients(plan, alignment)
     _verify_lifetimes(plan, layout)
 
 
@@ -69,9 +72,11 @@ def _start(buffer: Buffer, layout: Layout) -> int:
     return layout.offsets[buffer] if buffer.region == TRANSIENT else buffer.offset
 
 
-def _verify_gradients(plan: Plan) -> None:
+def _verify_gradients(plan: Plan, alignment: int) -> None:
     """Check that backward writes every element of the gradient vector that the update reads."""
-    written = sorted(_spans(plan.backward, writes=True))
+    written = sorted(
+        (start, round_up(end, alignment)) for start, end in _spans(plan.backward, writes=True)
+    )
     for start, end in _spans(plan.update, writes=False):
         position = start
         for first, last in written:

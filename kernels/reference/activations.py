@@ -1,36 +1,23 @@
-"""Activations, each with its delta kernel below it and the two fused passes made of them.
+"""Activations, each with its delta kernel below it and the fused passes made of them.
 
-``_with_bias`` and ``_with_bias_grad`` make the fused kernels from the plain ones, so that a
-formula stands here once.
+``_with_bias`` and its like make the fused kernels from the plain ones, so that a formula stands
+here once.
 """
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Callable
 from typing import Any
 
 from array_api_compat import array_namespace
 
 from gpubp.kernels.reference import elementary
 from gpubp.kernels.reference.elementary import normal_cdf, normal_density
-
-Reference = Callable[..., None]
+from gpubp.kernels.reference.made import Reference, named, operands_of
+from gpubp.kernels.reference.random import dropout, dropout_delta
 
 _TANH_SCALE = math.sqrt(2.0 / math.pi)
 _TANH_CUBIC = 0.044715
-
-
-def _named(kernel: Reference, name: str, operands: str, doc: str, like: Reference) -> Reference:
-    """Give a made kernel its name, its operands' names and the scalars of ``like``."""
-    parameter = inspect.Parameter
-    scalars = [p for p in inspect.signature(like).parameters.values() if p.kind == p.KEYWORD_ONLY]
-    named = [parameter(name, parameter.POSITIONAL_OR_KEYWORD) for name in operands.split()]
-    kernel.__signature__ = inspect.Signature([*named, *scalars])  # type: ignore[attr-defined]
-    kernel.__name__ = kernel.__qualname__ = name
-    kernel.__doc__ = doc
-    return kernel
 
 
 def _with_bias(forward: Reference, *, keep_z: bool = False) -> Reference:
@@ -43,21 +30,51 @@ def _with_bias(forward: Reference, *, keep_z: bool = False) -> Reference:
             z[...] = biased
         forward(biased, a, **scalars)
 
-    return _named(kernel, f"bias_{name}", "z b a", f"a = {name}(z + b).", forward)
+    return named(kernel, f"bias_{name}", "z b a", f"a = {name}(z + b).", forward)
+
+
+def _with_dropout(biased: Reference) -> Reference:
+    """Return the kernel that also writes y, the dropout of a."""
+
+    def kernel(
+        z: Any, b: Any, seed: Any, step: Any, a: Any, y: Any,
+        *, rate: float, stream: int, first: int = 0, **scalars: float,
+    ) -> None:  # fmt: skip
+        biased(z, b, a, **scalars)
+        dropout(a, seed, step, y, rate=rate, stream=stream, first=first)
+
+    name = f"{biased.__name__}_dropout"
+    doc = f"{biased.__name__}, and y = dropout(a)."
+    return named(kernel, name, "z b seed step a y", doc, biased, dropout)
 
 
 def _with_bias_grad(delta: Reference) -> Reference:
     """Return the delta kernel that also writes db, the sum of dz over rows."""
-    saved = list(inspect.signature(delta).parameters)[1]
+    _, saved, _ = operands_of(delta)
 
     def kernel(da: Any, saved: Any, dz: Any, db: Any, **scalars: float) -> None:
         delta(da, saved, dz, **scalars)
-        db[...] = array_namespace(dz).sum(dz, axis=0)
+        db[...] = array_namespace(dz).sum(dz, axis=0, dtype=db.dtype)
 
     name = f"{delta.__name__}_bias_grad"
-    return _named(
-        kernel, name, f"da {saved} dz db", f"{delta.__name__}, and db = sum of dz.", delta
-    )
+    doc = f"{delta.__name__}, and db = sum of dz."
+    return named(kernel, name, f"da {saved} dz db", doc, delta)
+
+
+def _with_dropout_delta(delta: Reference) -> Reference:
+    """Return the kernel that takes the gradient at the output of dropout, not of the activation."""
+    _, saved, *_ = operands_of(delta)
+
+    def kernel(
+        dy: Any, saved: Any, seed: Any, step: Any, dz: Any, db: Any,
+        *, rate: float, stream: int, first: int = 0, **scalars: float,
+    ) -> None:  # fmt: skip
+        dropout_delta(dy, seed, step, dz, rate=rate, stream=stream, first=first)
+        delta(dz, saved, dz, db, **scalars)
+
+    name = delta.__name__.replace("_delta", "_dropout_delta")
+    doc = f"{delta.__name__} of da = dropout_delta(dy)."
+    return named(kernel, name, f"dy {saved} seed step dz db", doc, delta, dropout_delta)
 
 
 def identity(z: Any, a: Any) -> None:
@@ -81,7 +98,9 @@ def sigmoid_delta(da: Any, a: Any, dz: Any) -> None:
 
 
 bias_sigmoid = _with_bias(sigmoid)
+bias_sigmoid_dropout = _with_dropout(bias_sigmoid)
 sigmoid_delta_bias_grad = _with_bias_grad(sigmoid_delta)
+sigmoid_dropout_delta_bias_grad = _with_dropout_delta(sigmoid_delta_bias_grad)
 
 
 def tanh(z: Any, a: Any) -> None:
@@ -95,7 +114,9 @@ def tanh_delta(da: Any, a: Any, dz: Any) -> None:
 
 
 bias_tanh = _with_bias(tanh)
+bias_tanh_dropout = _with_dropout(bias_tanh)
 tanh_delta_bias_grad = _with_bias_grad(tanh_delta)
+tanh_dropout_delta_bias_grad = _with_dropout_delta(tanh_delta_bias_grad)
 
 
 def relu(z: Any, a: Any) -> None:
@@ -109,7 +130,9 @@ def relu_delta(da: Any, a: Any, dz: Any) -> None:
 
 
 bias_relu = _with_bias(relu)
+bias_relu_dropout = _with_dropout(bias_relu)
 relu_delta_bias_grad = _with_bias_grad(relu_delta)
+relu_dropout_delta_bias_grad = _with_dropout_delta(relu_delta_bias_grad)
 
 
 def leaky_relu(z: Any, a: Any, *, alpha: float = 0.01) -> None:
@@ -123,7 +146,9 @@ def leaky_relu_delta(da: Any, z: Any, dz: Any, *, alpha: float = 0.01) -> None:
 
 
 bias_leaky_relu = _with_bias(leaky_relu, keep_z=True)
+bias_leaky_relu_dropout = _with_dropout(bias_leaky_relu)
 leaky_relu_delta_bias_grad = _with_bias_grad(leaky_relu_delta)
+leaky_relu_dropout_delta_bias_grad = _with_dropout_delta(leaky_relu_delta_bias_grad)
 
 
 def elu(z: Any, a: Any, *, alpha: float = 1.0) -> None:
@@ -138,7 +163,9 @@ def elu_delta(da: Any, a: Any, dz: Any, *, alpha: float = 1.0) -> None:
 
 
 bias_elu = _with_bias(elu)
+bias_elu_dropout = _with_dropout(bias_elu)
 elu_delta_bias_grad = _with_bias_grad(elu_delta)
+elu_dropout_delta_bias_grad = _with_dropout_delta(elu_delta_bias_grad)
 
 
 def gelu(z: Any, a: Any) -> None:
@@ -152,7 +179,9 @@ def gelu_delta(da: Any, z: Any, dz: Any) -> None:
 
 
 bias_gelu = _with_bias(gelu, keep_z=True)
+bias_gelu_dropout = _with_dropout(bias_gelu)
 gelu_delta_bias_grad = _with_bias_grad(gelu_delta)
+gelu_dropout_delta_bias_grad = _with_dropout_delta(gelu_delta_bias_grad)
 
 
 def gelu_tanh(z: Any, a: Any) -> None:
@@ -169,7 +198,9 @@ def gelu_tanh_delta(da: Any, z: Any, dz: Any) -> None:
 
 
 bias_gelu_tanh = _with_bias(gelu_tanh, keep_z=True)
+bias_gelu_tanh_dropout = _with_dropout(bias_gelu_tanh)
 gelu_tanh_delta_bias_grad = _with_bias_grad(gelu_tanh_delta)
+gelu_tanh_dropout_delta_bias_grad = _with_dropout_delta(gelu_tanh_delta_bias_grad)
 
 
 def silu(z: Any, a: Any) -> None:
@@ -184,7 +215,9 @@ def silu_delta(da: Any, z: Any, dz: Any) -> None:
 
 
 bias_silu = _with_bias(silu, keep_z=True)
+bias_silu_dropout = _with_dropout(bias_silu)
 silu_delta_bias_grad = _with_bias_grad(silu_delta)
+silu_dropout_delta_bias_grad = _with_dropout_delta(silu_delta_bias_grad)
 
 
 def softplus(z: Any, a: Any) -> None:
@@ -198,7 +231,9 @@ def softplus_delta(da: Any, a: Any, dz: Any) -> None:
 
 
 bias_softplus = _with_bias(softplus)
+bias_softplus_dropout = _with_dropout(bias_softplus)
 softplus_delta_bias_grad = _with_bias_grad(softplus_delta)
+softplus_dropout_delta_bias_grad = _with_dropout_delta(softplus_delta_bias_grad)
 
 
 def exponential(z: Any, a: Any) -> None:
@@ -212,7 +247,9 @@ def exponential_delta(da: Any, a: Any, dz: Any) -> None:
 
 
 bias_exponential = _with_bias(exponential)
+bias_exponential_dropout = _with_dropout(bias_exponential)
 exponential_delta_bias_grad = _with_bias_grad(exponential_delta)
+exponential_dropout_delta_bias_grad = _with_dropout_delta(exponential_delta_bias_grad)
 
 
 def softmax(z: Any, a: Any) -> None:
