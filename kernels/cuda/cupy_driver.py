@@ -21,7 +21,7 @@ from gpubp.kernels.cuda.driver import Array, Driver, Event, Gemm, Graph, Variant
 
 OLDEST = 75  # compute capability 7.5, Turing: what CUDA 13 still supports
 
-_OPTIONS = ("-std=c++17", "-default-device")  # a lambda has no room for __device__
+_OPTIONS = ("-std=c++17", "-default-device")  # else a lambda counts as host code, an error
 _CUDA, _CUDA_MANAGED = 2, 13  # DLPack's device types
 _HOST, _HOST_PINNED = 1, 3
 
