@@ -36,7 +36,7 @@ __global__ void gather_labels(const i64* __restrict__ source, const i64* __restr
                               const i64* row, i64* __restrict__ x, i64 /*N*/, i64 /*S*/, i64 B,
                               i64 first) {
   const i64 start = *row + first;
-  for (i64 i = thread_index(); i < B; i += thread_count()) x[i] = source[permutation[start + i]];
+  for_packs<1>(false, B, [&](i64 i, auto) { x[i] = source[permutation[start + i]]; });
 }
 
 // x[i] = source[row + first + i].

@@ -40,7 +40,11 @@ __device__ inline void store(T* array, const X (&values)[N]) {
 template <int N, class Work>
 __device__ inline void for_packs(bool packed, i64 n, Work work) {
   const i64 whole = packed ? n - n % N : 0;
+  // Loops over a grid are not unrolled, for which a thread would begin with a division of 64 bits:
+  // what is long enough for a second round has warps enough to hide its loads.
+#pragma unroll 1
   for (i64 i = thread_index() * N; i < whole; i += thread_count() * N) work(i, Count<N>());
+#pragma unroll 1
   for (i64 i = whole + thread_index(); i < n; i += thread_count()) work(i, Count<1>());
 }
 
@@ -50,7 +54,9 @@ __device__ inline void for_packs_of_rows(i64 rows, i64 n, Work work) {
   int shift = 0;
   while (1 << shift < BLOCK && static_cast<i64>(N) << shift < n) ++shift;
   const i64 lane = thread_index() & ((1 << shift) - 1);
+#pragma unroll 1
   for (i64 row = thread_index() >> shift; row < rows; row += thread_count() >> shift) {
+#pragma unroll 1
     for (i64 j = lane * N; j < n; j += static_cast<i64>(N) << shift) work(row, j, Count<N>());
   }
 }
