@@ -6,8 +6,9 @@ plan, batch shape and data layout. It knows nothing of epochs, callbacks or file
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,55 +18,26 @@ from numpy.typing import NDArray
 
 from gpubp.backends import modes
 from gpubp.backends.base import Array, Backend, Executable, Outcome
-from gpubp.errors import InputError, NonFiniteError, unknown_name
-from gpubp.kernels.contract import dtype_name
+from gpubp.backends.window import Window
+from gpubp.errors import DeviceMemoryError, InputError, NonFiniteError, unknown_name
+from gpubp.feed import Data
+from gpubp.kernels.contract import WIDE
 from gpubp.losses import Loss
 from gpubp.network import Sequential
 from gpubp.optimizers import Optimizer
 from gpubp.plan import build
 from gpubp.plan.build import CORRECT, LOSS, SLOT, SQUARED_ERRORS, Inputs, Rows
 from gpubp.plan.fuse import fuse
-from gpubp.plan.ir import COUNTERS, COUNTS, GRADS, PARAMS, SUMS, Buffer, Plan
+from gpubp.plan.ir import COUNTERS, COUNTS, GRADS, PARAMS, ROUNDED, SUMS, Buffer, Plan
 from gpubp.streams import SHUFFLE
 
 _CHUNK_SECONDS = 0.2  # how long a run may go on before progress is shown
-_EVALUATION_ROWS = 1024
+EVALUATION_ROWS = 1024
+
+# Of a row of the data: its places in the epoch's order, and while that is drawn a few more numbers.
+_ORDER_BYTES = 48
 
 _ROW, _STEP, _START, _SEED = range(4)  # in the vector of counters
-
-
-@dataclass(frozen=True)
-class Data:
-    """Checked arrays on the device; ``rows`` (int64) picks and orders rows, None takes all."""
-
-    x: Array
-    y: Array | None = None
-    weights: Array | None = None
-    rows: Array | None = None
-
-    @property
-    def size(self) -> int:
-        """The number of rows."""
-        chosen = self.x if self.rows is None else self.rows
-        return int(chosen.shape[0])
-
-    @property
-    def inputs(self) -> Inputs:
-        """What a plan has to know of the arrays."""
-        weights = "" if self.weights is None else dtype_name(self.weights.dtype)
-        if self.y is None:
-            return Inputs(self.x.shape[1], dtype_name(self.x.dtype))
-        y_dtype = dtype_name(self.y.dtype)
-        labels = len(self.y.shape) == 1
-        return Inputs(
-            self.x.shape[1], dtype_name(self.x.dtype), "labels" if labels else "values",
-            0 if labels else self.y.shape[1], y_dtype, weights,
-        )  # fmt: skip
-
-    def arrays(self) -> dict[str, Array]:
-        """Return the arrays by the names that plans give them."""
-        named = {"X": self.x, "y": self.y, "weights": self.weights, "permutation": self.rows}
-        return {name: array for name, array in named.items() if array is not None}
 
 
 @dataclass(frozen=True)
@@ -100,31 +72,47 @@ class Engine:
         self.regularization = regularization
         self.features = features
         self.dtype = dtype
-        self.layout = network.layout(features)
+        self.wide = WIDE[dtype]  # of parameters, gradients and the network's outputs
+        self.layout = network.layout(features, backend.alignment)
         size = self.layout.size
         names = (PARAMS, GRADS, *optimizer.state)
-        self.vectors = {name: backend.zeros(size, dtype) for name in names}
+        self.vectors = {name: backend.zeros(size, self.wide) for name in names}
+        if dtype != self.wide:
+            self.vectors[ROUNDED] = backend.zeros(size, dtype)
         self.vectors.update(self._own_counters())
         self.vectors[COUNTERS][_SEED] = seed
         self.seed = seed
         self.write(PARAMS, network.initial_parameters(features, seed))
+        # The same parameters with counters of its own, for evaluation and prediction.
+        self._sweeping = {**self.vectors, **self._own_counters()}
         self._loss_of_rows = 0.0  # of the rows of this epoch that are done
         self._executables: dict[tuple[object, ...], Executable] = {}
 
     def read(self, name: str) -> NDArray[Any]:
-        """Return a copy of a vector on the host."""
-        return np.array(self.backend.to_host(self.vectors[name]))
+        """Return a copy of a vector over the parameters on the host, without gaps between them."""
+        host = self.backend.to_host(self.vectors[name])
+        return np.concatenate([host[self._part(p.name)] for p in self.layout.parameters])
 
     def write(self, name: str, values: NDArray[Any]) -> None:
-        """Overwrite a vector with values from the host, converted to its dtype."""
+        """Overwrite a vector over the parameters with what :meth:`read` would return."""
         vector = self.vectors[name]
-        host = np.asarray(values).astype(dtype_name(vector.dtype), copy=False)
+        host = np.zeros(self.layout.size, self.wide)
+        start = 0
+        for parameter in self.layout.parameters:
+            part = host[self._part(parameter.name)]
+            part[:] = values[start : start + part.size]
+            start += part.size
         vector[...] = self.backend.to_device(host)
+        if name == PARAMS and ROUNDED in self.vectors:
+            self.backend.call("round_bfloat16", [vector, self.vectors[ROUNDED]])
 
     def named(self, name: str) -> dict[str, NDArray[Any]]:
         """Return copies of the parts of a vector by their parameters' names, on the host."""
-        flat = self.read(name)
-        return {p.name: flat[self._part(p.name)].reshape(p.shape) for p in self.layout.parameters}
+        host = self.backend.to_host(self.vectors[name])
+        return {
+            p.name: np.array(host[self._part(p.name)]).reshape(p.shape)
+            for p in self.layout.parameters
+        }
 
     def write_named(self, name: str, values: Mapping[str, NDArray[Any]]) -> None:
         """Overwrite parts of a vector by their parameters' names.
@@ -132,17 +120,16 @@ class Engine:
         Raises:
             InputError: there is no parameter of a name, or a shape is another.
         """
-        flat = self.read(name)
-        shapes = {p.name: p.shape for p in self.layout.parameters}
+        parts = self.named(name)
         for parameter, value in values.items():
-            if parameter not in shapes:
-                raise unknown_name("parameter", parameter, shapes)
-            if np.shape(value) != shapes[parameter]:
+            if parameter not in parts:
+                raise unknown_name("parameter", parameter, parts)
+            if np.shape(value) != parts[parameter].shape:
                 raise InputError(
-                    f"{parameter} has shape {shapes[parameter]}, got {np.shape(value)}"
+                    f"{parameter} has shape {parts[parameter].shape}, got {np.shape(value)}"
                 )
-            flat[self._part(parameter)] = np.asarray(value).ravel()
-        self.write(name, flat)
+        new = [np.ravel(values.get(parameter, old)) for parameter, old in parts.items()]
+        self.write(name, np.concatenate(new))
 
     def permutation(self, count: int, stream: int, step: int) -> Array:
         """Return 0 to count - 1 in an order drawn by the seed: the same on every backend.
@@ -170,6 +157,45 @@ class Engine:
         """Return the plan of one training step on a whole minibatch, fused as the backend likes."""
         return self._plan("training", data, Rows(batch_size), False)
 
+    def check_memory(self, data: Data, batch_size: int) -> int:
+        """Return the bytes of device memory that training takes beside data and parameters.
+
+        Raises:
+            DeviceMemoryError: there are not so many; said is how many, and which minibatch fits.
+        """
+        need, free = self._memory(data, batch_size), self.backend.free_memory()
+        if need <= free:
+            return need
+        fitting = 0
+        for bit in reversed(range(batch_size.bit_length())):
+            larger = fitting + (1 << bit)
+            if larger < batch_size and self._memory(data, larger) <= free:
+                fitting = larger
+        remedy = (
+            f"the largest batch_size that fits is {fitting}"
+            if fitting
+            else "no batch_size fits; use a smaller network, or precision='bf16'"
+        )
+        raise DeviceMemoryError(
+            f"training with batch_size {batch_size} needs {need:,} bytes of device memory beside "
+            f"data and parameters, and {int(free):,} are free; {remedy}"
+        )
+
+    def _memory(self, data: Data, batch_size: int) -> int:
+        """Return the bytes that plans, and the order of the rows, need and do not have yet."""
+        sizes = [("training", size) for size, _ in _parts(data.size, batch_size)]
+        sizes += [("evaluation", size) for size, _ in _parts(data.size, EVALUATION_ROWS)]
+        return self._plans_memory(data, sizes) + _ORDER_BYTES * data.size
+
+    def _plans_memory(self, data: Data, kinds: Sequence[tuple[str, int]]) -> int:
+        if math.isinf(self.backend.free_memory()):
+            return 0
+        return sum(
+            self.backend.memory_of(self._plan(kind, data.inputs, Rows(size), True))
+            for kind, size in kinds
+            if (kind, data.inputs, size, True) not in self._executables
+        )
+
     def prepare(self, data: Data, rates: Array, batch_size: int) -> None:
         """Make all ready for :meth:`train` with the same arguments, compilation included."""
         for size, _ in _parts(data.size, batch_size):
@@ -195,7 +221,7 @@ class Engine:
                 continue
             first, steps = self.row, (end - self.row) // size
             executable = self._bound(data, arrays, size)
-            for done, outcome in self._chunks(executable, steps):
+            for done, outcome in self._chunks(executable, data.window, size, steps):
                 rows = first + done * size
                 if outcome.reason == "not finite":
                     raise self._not_finite(data, arrays, size, rows // batch_size)
@@ -229,32 +255,44 @@ class Engine:
 
     def evaluate(self, data: Data) -> Evaluation:
         """Return the sums over a data set, by the network as it is in use (no dropout)."""
-        own = {**self.vectors, **self._own_counters()}
-        rest = data.size % _EVALUATION_ROWS
-        for size, steps in ((_EVALUATION_ROWS, data.size // _EVALUATION_ROWS), (rest, 1)):
-            if size and steps:
-                indexed = data.rows is not None
-                executable = self._executable("evaluation", data.inputs, size, indexed)
-                executable.bind(own, data.arrays())
-                executable.run(steps)
-        loss, errors = (self._sum(buffer, own) for buffer in (LOSS, SQUARED_ERRORS))
-        return Evaluation(data.size, loss, int(self._sum(CORRECT, own)), errors)
+        self._sweep("evaluation", data, data.arrays())
+        loss, errors = (self._sum(buffer, self._sweeping) for buffer in (LOSS, SQUARED_ERRORS))
+        return Evaluation(data.size, loss, int(self._sum(CORRECT, self._sweeping)), errors)
 
-    def predict(self, x: Array, *, link: bool) -> Array:
-        """Return the network's outputs for the rows of x, or with ``link`` the predictions."""
-        data = Data(x)
-        own = {**self.vectors, **self._own_counters()}
+    def predict(self, data: Data, *, link: bool) -> Array:
+        """Return the network's outputs for the rows of a data set, or its predictions."""
         outputs = self.network.outputs(self.features)
         xp = self.backend.xp
-        out = xp.reshape(self.backend.zeros(data.size * outputs, self.dtype), (data.size, outputs))
-        row = 0
-        for size, end in _parts(data.size, _EVALUATION_ROWS):
-            kind = "prediction" if link else "output"
-            executable = self._executable(kind, data.inputs, size, False)
-            executable.bind(own, {**data.arrays(), "out": out})
-            executable.run((end - row) // size)
-            row = end
+        out = xp.reshape(self.backend.zeros(data.size * outputs, self.wide), (data.size, outputs))
+        self._sweep("prediction" if link else "output", data, {**data.arrays(), "out": out})
         return out
+
+    def placed(self, data: Data, kind: str) -> Data:
+        """Return data to be evaluated or predicted where they are computed on.
+
+        Raises:
+            DeviceMemoryError: not even two minibatches fit beside the plan.
+        """
+        sizes = [size for size, _ in _parts(data.size, EVALUATION_ROWS)]
+        reserve = self._plans_memory(data, [(kind, size) for size in sizes])
+        reserve += 8 * data.size * self.network.outputs(self.features)
+        return data.placed(self.backend, EVALUATION_ROWS, reserve)
+
+    def _sweep(self, kind: str, data: Data, arrays: dict[str, Array]) -> None:
+        """Run the plan of a kind over all rows once."""
+        if data.window is not None:
+            data.window.begin()
+        for name in (COUNTERS, SUMS, COUNTS):
+            self._sweeping[name][...] = 0
+        row = 0
+        for size, end in _parts(data.size, EVALUATION_ROWS):
+            executable = self._executable(kind, data.inputs, size, data.rows is not None)
+            if not executable.is_bound_to(arrays):
+                executable.bind(self._sweeping, arrays)
+            while row < end:
+                reached = end if data.window is None else min(end, data.window.reach(row))
+                executable.run((reached - row) // size)
+                row = reached
 
     def counter(self, index: int) -> int:
         """Return one of the counters: row, step, start of the epoch, seed."""
@@ -298,7 +336,7 @@ class Engine:
         return self.counter(_ROW)
 
     def _part(self, parameter: str) -> slice:
-        buffer = self.layout.buffer(parameter, self.dtype)
+        buffer = self.layout.buffer(parameter, self.wide)
         return slice(buffer.offset, buffer.offset + buffer.size)
 
     def _own_counters(self) -> dict[str, Array]:
@@ -314,11 +352,16 @@ class Engine:
         flat = (self.vectors if vectors is None else vectors)[buffer.region]
         return float(self.backend.xp.sum(flat[buffer.offset :: SLOT]))
 
-    def _chunks(self, executable: Executable, steps: int) -> Iterator[tuple[int, Outcome]]:
+    def _chunks(
+        self, executable: Executable, window: Window | None, size: int, steps: int
+    ) -> Iterator[tuple[int, Outcome]]:
         """Run ``steps`` steps in runs that take a fair while each, as far as is known by now."""
-        done = 0
+        done, first = 0, self.row
         while done < steps:
-            chunk = max(1, min(steps - done, executable.steps_in(_CHUNK_SECONDS)))
+            here = steps  # as far as the rows are on the device
+            if window is not None:
+                here = min(steps, (window.reach(first + done * size) - first) // size)
+            chunk = max(1, min(here - done, executable.steps_in(_CHUNK_SECONDS)))
             outcome = executable.timed_run(chunk)
             done += outcome.steps
             yield done, outcome
@@ -333,9 +376,8 @@ class Engine:
         elif kind == "evaluation":
             plan = build.evaluation_plan(layers, self.loss, builder, indexed=indexed)
         else:
-            plan = build.prediction_plan(
-                layers, self.loss if kind == "prediction" else None, builder
-            )
+            loss = self.loss if kind == "prediction" else None
+            plan = build.prediction_plan(layers, loss, builder, indexed=indexed)
         return fuse(plan, self.backend.has)
 
     def _executable(self, kind: str, inputs: Inputs, rows: int, indexed: bool) -> Executable:
@@ -375,7 +417,7 @@ class Engine:
         """Repeat the failing step call by call to find the first result that is not finite."""
         executable = self._on_copies(data, arrays, rows, self.row, self.counter(_START))
         for name in self.layout.offsets:
-            if not self._finite(executable.operand(self.layout.buffer(name, self.dtype))):
+            if not self._finite(executable, self.layout.buffer(name, self.wide)):
                 where = f"already in parameter {name}{self._layer(name)}"
                 break
         else:
@@ -383,7 +425,7 @@ class Engine:
             plan = executable.plan
             for index, call in enumerate(plan.forward + plan.backward):
                 executable.execute(index)
-                bad = [b for b in call.writes() if not self._finite(executable.operand(b))]
+                bad = [b for b in call.writes() if not self._finite(executable, b)]
                 if bad:
                     names = ", ".join(buffer.name for buffer in bad)
                     where = f"in {names}{self._layer(bad[-1].name)}, computed as {call.formula}"
@@ -400,8 +442,11 @@ class Engine:
         position = int(number.group())
         return f" of layer {position}, {self.network.layers[position - 1].brief()}"
 
-    def _finite(self, array: Array) -> bool:
+    def _finite(self, executable: Executable, buffer: Buffer) -> bool:
+        array = executable.operand(buffer)
         xp = array_namespace(array)
+        if buffer.dtype == "bfloat16":  # its bits: all ones in the exponent is what is not finite
+            return bool(xp.all(array & 0x7F80 != 0x7F80))
         if not xp.isdtype(array.dtype, "real floating"):
             return True
         return bool(xp.all(xp.isfinite(array)))

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubp.callbacks import Progress, Run
-from gpubp.engine import Data, Engine
+from gpubp.engine import Engine
+from gpubp.feed import Data
 from gpubp.schedules import Span
 
 if TYPE_CHECKING:
@@ -25,11 +26,12 @@ class Epochs:
     ) -> None:
         self.trainer = trainer
         self._run = run
-        self.rows, self.validation, self.shuffle = data.rows, validation, shuffle
+        self.validation, self.shuffle = validation, shuffle
+        self.rows = data.rows if data.source is None else data.source.rows
         engine = trainer._trained()
-        # Bound once and refilled for every epoch.
+        # Bound once and refilled for every epoch, or for a window told to it.
         self.order = engine.backend.zeros(data.size, "int64")
-        self.data = replace(data, rows=self.order)
+        self.data = data if data.window else replace(data, rows=self.order)
         self.rates = engine.backend.zeros(run.steps_per_epoch, "float64")
         engine.prepare(self.data, self.rates, run.batch_size)
 
@@ -68,6 +70,8 @@ class Epochs:
         factors = trainer._active_schedule.factors(steps, span)
         self.rates[...] = engine.backend.to_device(trainer.optimizer.lr * factors)
         self.order[...] = engine.order(self.rows, run.rows, trainer.epoch, self.shuffle)
+        if self.data.window:
+            self.data.window.begin(engine.backend.to_host(self.order))
         engine.begin_epoch(trainer._first_step + offset)
         return factors
 

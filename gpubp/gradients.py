@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubp import initializers
-from gpubp.engine import Data, Engine
+from gpubp.engine import Engine
+from gpubp.feed import Data
 from gpubp.kernels.contract import size
 from gpubp.losses import Loss
 from gpubp.network import Sequential
@@ -130,6 +131,7 @@ def check_gradients(
         network, loss, "sgd", device=device, backend=backend, precision="fp64", seed=seed
     )
     data = trainer._checked(X, y, sample_weight, fitting=True)
+    data, _ = trainer._placed(data, None, int(data.x.shape[0]))
     engine = trainer._trained()
     objective = _objective(engine, data)
     point = _point(engine.read(PARAMS), seed)

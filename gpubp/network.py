@@ -50,9 +50,9 @@ class Sequential:
             width = layer.width(width)
         return tuple(found)
 
-    def layout(self, features: int) -> ParameterLayout:
-        """Return where each parameter lies in the flat parameter vector."""
-        return ParameterLayout(self.parameters(features))
+    def layout(self, features: int, alignment: int = 1) -> ParameterLayout:
+        """Return where each parameter lies in the flat vector, at multiples of ``alignment``."""
+        return ParameterLayout(self.parameters(features), alignment)
 
     def outputs(self, features: int) -> int:
         """Return the number of outputs for a number of input features."""

@@ -7,7 +7,8 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 from array_api_compat import array_namespace
@@ -18,9 +19,10 @@ from gpubp.backends.modes import Trace
 from gpubp.callbacks import Callback, Run, as_callbacks
 from gpubp.data import check
 from gpubp.devices import PRECISIONS
-from gpubp.engine import Data, Engine
+from gpubp.engine import EVALUATION_ROWS, Engine
 from gpubp.epochs import Epochs
 from gpubp.errors import InputError, NonFiniteError
+from gpubp.feed import Data
 from gpubp.history import History
 from gpubp.interrupts import deferred
 from gpubp.losses import LOSSES, Loss, SigmoidCrossEntropy, SoftmaxCrossEntropy
@@ -30,6 +32,22 @@ from gpubp.plan.build import Inputs, Regularization
 from gpubp.plan.ir import GRADS, PARAMS, Plan
 from gpubp.schedules import SCHEDULES, Schedule
 from gpubp.streams import VALIDATION_SPLIT
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _on_device(
+    method: Callable[Concatenate[Trainer, P], R],
+) -> Callable[Concatenate[Trainer, P], R]:
+    """Run a method with the trainer's device as the current one."""
+
+    @wraps(method)
+    def run(self: Trainer, *args: P.args, **kwargs: P.kwargs) -> R:
+        with self._backend.active():
+            return method(self, *args, **kwargs)
+
+    return run
 
 
 class Trainer:
@@ -120,13 +138,15 @@ class Trainer:
     @property
     def step(self) -> int:
         """The number of updates so far."""
-        return 0 if self._engine is None else self._engine.step
+        with self._backend.active():
+            return 0 if self._engine is None else self._engine.step
 
     @property
     def features(self) -> int | None:
         """The number of input features; None until there were data."""
         return None if self._engine is None else self._engine.features
 
+    @_on_device
     def initialize(self, features: int) -> None:
         """Draw the initial weights for a number of input features; :meth:`fit` does it if need be.
 
@@ -144,6 +164,7 @@ class Trainer:
                 f"{self._engine.features}"
             )
 
+    @_on_device
     def fit(
         self,
         X: Any,
@@ -191,6 +212,7 @@ class Trainer:
         _check_count("epochs", epochs)
         _check_batch_size(batch_size, data.size)
         self._callbacks = as_callbacks(callbacks)
+        data, validation = self._placed(data, validation, batch_size)
         run = self._begin(data, epochs, batch_size, resume=resume)
         try:
             loop = Epochs(self, data, validation, run, shuffle)
@@ -218,6 +240,7 @@ class Trainer:
         for callback in self._callbacks:
             callback.on_fit_end(self)
 
+    @_on_device
     def predict(self, X: Any) -> Any:
         """Return predictions for the rows of X (N, I).
 
@@ -230,11 +253,12 @@ class Trainer:
         """
         xp = self._backend.xp
         if isinstance(self.loss, SoftmaxCrossEntropy):
-            return xp.argmax(self.forward(X), axis=1)
+            return self._outputs(X, lambda z: xp.argmax(z, axis=1), link=False)
         if isinstance(self.loss, SigmoidCrossEntropy):
-            return self._shaped(xp.astype(self.forward(X) > 0, xp.int64))
-        return self._shaped(self._outputs(X, link=True))
+            return self._outputs(X, lambda z: self._shaped(xp.astype(z > 0, xp.int64)), link=False)
+        return self._outputs(X, self._shaped, link=True)
 
+    @_on_device
     def predict_proba(self, X: Any) -> Any:
         """Return probabilities (N, K) for the rows of X (N, I), of a classifier.
 
@@ -247,10 +271,12 @@ class Trainer:
             )
         return self._outputs(X, link=True)
 
+    @_on_device
     def forward(self, X: Any) -> Any:
         """Return the network's outputs (N, K), logits of a classifier, for rows X (N, I)."""
         return self._outputs(X, link=False)
 
+    @_on_device
     def evaluate(self, X: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
         """Return the mean loss over rows, and "accuracy", or "rmse" and "r2", without weights.
 
@@ -260,8 +286,10 @@ class Trainer:
             InputError: the data can't be used.
         """
         self._trained()
-        return self._metrics(self._checked(X, y, sample_weight, fitting=False))
+        data = self._checked(X, y, sample_weight, fitting=False)
+        return self._metrics(self._trained().placed(data, "evaluation"))
 
+    @_on_device
     def plan(self, batch_size: int) -> Plan:
         """Return the plan of a training step; printed, it is backpropagation for this network.
 
@@ -278,6 +306,7 @@ class Trainer:
         )  # fmt: skip
         return engine.training_plan(inputs, batch_size)
 
+    @_on_device
     def trace(self, X: Any, y: Any, batch_size: int = 32) -> Trace:
         """Time each kernel call of a training step over an epoch; printed, it is a table.
 
@@ -288,8 +317,9 @@ class Trainer:
         """
         data = self._checked(X, y, None, fitting=False)
         _check_batch_size(batch_size, data.size)
-        return self._trained().trace(data, batch_size)
+        return self._trained().trace(self._placed(data, None, batch_size)[0], batch_size)
 
+    @_on_device
     def validate(self, X: Any, y: Any, batch_size: int = 32) -> None:
         """Run a training step, each kernel call beside its float64 reference; all stays as it was.
 
@@ -299,12 +329,14 @@ class Trainer:
         """
         data = self._checked(X, y, None, fitting=False)
         _check_batch_size(batch_size, data.size)
-        self._trained().validate(data, batch_size)
+        self._trained().validate(self._placed(data, None, batch_size)[0], batch_size)
 
+    @_on_device
     def parameters(self) -> NDArray[Any]:
         """Return a copy of the flat parameter vector, on the host."""
         return self._trained().read(PARAMS)
 
+    @_on_device
     def set_parameters(self, vector: NDArray[Any]) -> None:
         """Overwrite the flat parameter vector.
 
@@ -312,20 +344,23 @@ class Trainer:
             InputError: it has another length.
         """
         engine = self._trained()
-        if np.shape(vector) != (engine.layout.size,):
+        if np.shape(vector) != (engine.layout.count,):
             raise InputError(
-                f"the parameter vector has shape ({engine.layout.size},), got {np.shape(vector)}"
+                f"the parameter vector has shape ({engine.layout.count},), got {np.shape(vector)}"
             )
         engine.write(PARAMS, vector)
 
+    @_on_device
     def named_parameters(self) -> dict[str, NDArray[Any]]:
         """Return copies of the parameters by name (W1, b1, ...), on the host."""
         return self._trained().named(PARAMS)
 
+    @_on_device
     def named_gradients(self) -> dict[str, NDArray[Any]]:
         """Return copies of the last step's gradients by their parameters' names, on the host."""
         return self._trained().named(GRADS)
 
+    @_on_device
     def set_named_parameters(self, values: Mapping[str, NDArray[Any]]) -> None:
         """Overwrite some parameters by name.
 
@@ -334,6 +369,7 @@ class Trainer:
         """
         self._trained().write_named(PARAMS, values)
 
+    @_on_device
     def save(self, path: str | os.PathLike[str], extra: dict[str, Any] | None = None) -> None:
         """Write the model with all that is needed to go on training it, whole or not at all.
 
@@ -414,26 +450,42 @@ class Trainer:
             raise InputError("the network has no weights yet; call fit, or initialize(features)")
         return self._engine
 
-    def _outputs(self, X: Any, *, link: bool) -> Any:
+    def _outputs(
+        self, X: Any, finish: Callable[[Any], Any] = lambda out: out, *, link: bool
+    ) -> Any:
+        """Return what the network makes of X, on the device if X is there, else on the host."""
         engine = self._trained()
-        x = check.features(X, columns=engine.features)
-        return engine.predict(self._backend.to_device(x), link=link)
+        x = check.features(check.admit(X, self._backend, "X"), columns=engine.features)
+        out = finish(engine.predict(engine.placed(Data(x), "prediction"), link=link))
+        return out if self._backend.holds(x) else self._backend.to_host(out)
 
     def _shaped(self, out: Any) -> Any:
         return out[:, 0] if self._one_target and out.shape[1] == 1 else out
 
     def _checked(self, X: Any, y: Any, sample_weight: Any, *, fitting: bool) -> Data:
-        """Return the user's arrays, checked and on the device."""
+        """Return the user's arrays, checked, where they are."""
+        given = {"X": X, "y": y, "sample_weight": sample_weight}
+        X, y, sample_weight = (check.admit(a, self._backend, name) for name, a in given.items())
         x = check.features(X, columns=self.features)
         rows, features = int(x.shape[0]), int(x.shape[1])
         outputs = self.network.outputs(features)
         y = self.loss.check_targets(y, rows=rows, outputs=outputs, fitting=fitting)
         weights = None if sample_weight is None else check.weights(sample_weight, rows=rows)
         self.initialize(features)
-        move = self._backend.to_device
         if fitting:
             self._one_target = len(y.shape) == 2 and y.shape[1] == 1
-        return Data(move(x), move(y), None if weights is None else move(weights))
+        return Data(x, y, weights)
+
+    def _placed(
+        self, data: Data, validation: Data | None, batch_size: int
+    ) -> tuple[Data, Data | None]:
+        """Return training and validation data where they are computed on."""
+        reserve = self._trained().check_memory(data, batch_size)
+        moved: dict[int, Any] = {}  # arrays that both have are moved once
+        data = data.placed(self._backend, batch_size, reserve, moved)
+        if validation is not None:
+            validation = validation.placed(self._backend, EVALUATION_ROWS, reserve, moved)
+        return data, validation
 
     def _split(
         self, data: Data, validation_data: tuple[Any, Any] | None, fraction: float
@@ -489,8 +541,13 @@ class Trainer:
         found = {"loss": result.loss / result.rows}
         if self.loss.classifies:
             return {**found, "accuracy": result.correct / result.rows}
-        xp, y = array_namespace(data.y), data.y
-        y = xp.astype(y if data.rows is None else xp.take(y, data.rows, axis=0), xp.float64)
+        source = data.source or data  # a window has only a part of the targets
+        y, rows = source.y, source.rows
+        if rows is not None:
+            rows = rows if data.source is None else self._backend.to_host(rows)
+            y = array_namespace(y).take(y, rows, axis=0)
+        xp = array_namespace(y)
+        y = xp.astype(y, xp.float64)
         spread = float(xp.sum((y - xp.mean(y, axis=0)) ** 2))
         found["rmse"] = math.sqrt(result.squared_errors / (result.rows * y.shape[1]))
         found["r2"] = 1 - result.squared_errors / spread if spread else math.nan

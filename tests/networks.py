@@ -3,8 +3,12 @@
 import array_api_strict
 import numpy as np
 
+from host_cuda.driver import Machine
+
 from gpubp import Sequential, Trainer
+from gpubp.backends.cupy import CupyBackend
 from gpubp.backends.numpy import NumpyBackend
+from gpubp.kernels.cuda import cupy_driver
 from gpubp.losses import LOSSES
 
 # Ways to run a trainer: a backend's name, and with how many threads that share every minibatch.
@@ -14,7 +18,20 @@ WAYS = {
     "numba-1": ("numba", 1),
     "numba-2": ("numba", 2),
     "numba-3": ("numba", 3),
+    "cuda": ("cuda", 1),
 }
+
+
+def cuda_driver():
+    """Return the driver of the first GPU if one can be used, else of a stand-in device."""
+    return Machine().drivers[0] if cupy_driver.problem(0) else cupy_driver.CupyDriver(0)
+
+
+def on_driver(trainer, driver, precision="fp32"):
+    """Have a new trainer compute with a driver."""
+    trainer._backend = CupyBackend(driver, tf32=precision == "tf32")
+    trainer.precision = precision
+    return trainer
 
 
 def make(way, *layers, **settings):
@@ -23,6 +40,10 @@ def make(way, *layers, **settings):
     (It is for the test to lower the limits below which work is not split; see ``split_all``.)
     """
     backend, threads = WAYS[way]
+    if backend == "cuda":
+        precision = settings.pop("precision", "fp32")
+        trainer = Trainer(Sequential(*layers), backend="numpy", **settings)
+        return on_driver(trainer, cuda_driver(), precision)
     strict = backend == "strict"
     trainer = Trainer(
         Sequential(*layers), backend="numpy" if strict else backend, threads=threads, **settings
@@ -36,6 +57,12 @@ def split_all(monkeypatch):
     """Have the Numba backend split a minibatch over all threads, if each gets a row."""
     monkeypatch.setattr("gpubp.backends.numba.MINIMUM_FLOPS", 0)
     monkeypatch.setattr("gpubp.backends.numba.MINIMUM_ROWS", 1)
+
+
+def order(trainer, rows, epoch):
+    """Return the order of an epoch's rows, on the host."""
+    with trainer._backend.active():
+        return np.array(trainer._backend.to_host(trainer._engine.order(None, rows, epoch, True)))
 
 
 def data(loss="softmax_cross_entropy", rows=37, features=5, outputs=3, seed=0, dtype=np.float32):

@@ -4,7 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from networks import data, make, split_all
+from networks import data, make, order, split_all
 
 from gpubp import Activation, Dense, Dropout, Sequential, Trainer
 from gpubp.callbacks import Callback
@@ -15,7 +15,7 @@ from gpubp.optimizers import SGD, Momentum
 from gpubp.schedules import StepDecay
 from gpubp.streams import VALIDATION_SPLIT
 
-every_way = pytest.mark.parametrize("way", ["numpy", "strict", "numba-1", "numba-3"])
+every_way = pytest.mark.parametrize("way", ["numpy", "strict", "numba-1", "numba-3", "cuda"])
 both = pytest.mark.parametrize("backend", ["numpy", "numba"])
 
 
@@ -52,10 +52,10 @@ def test_minibatches_in_the_order_drawn_the_last_one_smaller(way, batch_size):
     W, b = (trainer.named_parameters()[name] for name in ("W1", "b1"))
     history = trainer.fit(X, y, epochs=3, batch_size=batch_size)
     for epoch in range(3):
-        order = np.asarray(trainer._engine.order(None, 37, epoch, True))
+        drawn = order(trainer, 37, epoch)
         total = 0.0
         for start in range(0, 37, batch_size):
-            rows = order[start : start + batch_size]
+            rows = drawn[start : start + batch_size]
             W, b, loss = step_by_hand(W, b, X[rows], y[rows])
             total += loss * len(rows)
         close(history[epoch]["loss"], total / 37)
@@ -229,8 +229,8 @@ def test_validation_fraction_holds_rows_out_by_the_seed(way):
     again = make(way, Dense(3), precision="fp64", optimizer="sgd")
     again.initialize(5)
     for epoch in range(2):
-        order = np.asarray(again._engine.order(None, 30, epoch, True))
-        again.fit(X[training][order], y[training][order], batch_size=8, shuffle=False)
+        rows = order(again, 30, epoch)
+        again.fit(X[training][rows], y[training][rows], batch_size=8, shuffle=False)
         expected = again.evaluate(X[validation], y[validation])
         assert history[epoch]["val_loss"] == pytest.approx(expected["loss"], rel=1e-12)
         assert history[epoch]["val_accuracy"] == expected["accuracy"]
@@ -240,8 +240,10 @@ def test_validation_fraction_holds_rows_out_by_the_seed(way):
 
 def rows_split(trainer, rows, held_out):
     """Return the rows trained on and those held out, in ascending order."""
-    order = np.asarray(trainer._engine.permutation(rows, VALIDATION_SPLIT, 0))
-    return np.sort(order[held_out:]), np.sort(order[:held_out])
+    with trainer._backend.active():
+        drawn = trainer._engine.permutation(rows, VALIDATION_SPLIT, 0)
+        rows = np.array(trainer._backend.to_host(drawn))
+    return np.sort(rows[held_out:]), np.sort(rows[:held_out])
 
 
 @both

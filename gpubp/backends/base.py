@@ -6,18 +6,23 @@ sums) as flat arrays of the backend, by region; an executable owns only its tran
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from gpubp.errors import PlanError
 from gpubp.interrupts import stopping
 from gpubp.plan.build import Rows
-from gpubp.plan.ir import Buffer, Plan
+from gpubp.plan.ir import Buffer, Call, Plan
+
+if TYPE_CHECKING:
+    from gpubp.backends.window import Window
 
 Array = Any  # an array of the backend's own library
 Vectors = Mapping[str, Array]  # flat arrays by region: "params", "grads", "m", "counters", ...
@@ -103,10 +108,36 @@ class Backend(ABC):
     name: str
     xp: Any  # the array namespace of its arrays
     max_shares: int = 1  # into how many shares it may split a minibatch
+    alignment: int = 1  # at multiples of so many elements it wants parameters to start
+    tf32: bool = False  # whether float32 products round their operands to TF32
+
+    def active(self) -> AbstractContextManager[None]:
+        """Return a context in which its device is the current one; all else needs that."""
+        return nullcontext()
 
     @abstractmethod
     def zeros(self, length: int, dtype: str) -> Array:
         """Return a new flat array of zeros."""
+
+    def adopt(self, array: Any) -> Any:
+        """Return an array of any library as one that the checks at the door can read, uncopied."""
+        return array
+
+    def holds(self, array: Any) -> bool:
+        """Return whether an adopted array is on the device, so that it need not be moved."""
+        return False
+
+    def free_memory(self) -> float:
+        """Return the bytes of device memory that are free; infinite where device is host."""
+        return math.inf
+
+    def memory_of(self, plan: Plan) -> int:
+        """Return the bytes of device memory that an executable of a plan needs for itself."""
+        return 0
+
+    def window(self, arrays: Mapping[str, Any], count: int, block: int) -> Window:
+        """Return a window on host arrays that do not fit on the device."""
+        raise NotImplementedError  # nothing is too large where host and device are one
 
     @abstractmethod
     def to_device(self, array: Array) -> Array:
@@ -117,8 +148,8 @@ class Backend(ABC):
         """Return an array of the backend as a NumPy array."""
 
     @abstractmethod
-    def has(self, kernel: str) -> bool:
-        """Return whether the backend has a version of its own of a kernel."""
+    def has(self, call: Call) -> bool:
+        """Return whether the backend has a version of its own for a call of this shape and dtype."""
 
     @abstractmethod
     def call(self, kernel: str, operands: Sequence[Array | None], **scalars: float) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from gpubp.backends.base import Array, Backend, Executable, Outcome, Vectors
+from gpubp.backends.window import Window
 from gpubp.interrupts import stopping
 from gpubp.kernels.cuda import eager, launch
 from gpubp.kernels.cuda.driver import Driver, Event, Gemm, Graph
@@ -66,9 +67,12 @@ class CupyBackend(Backend):
         """Return an array of this device as CuPy's, one in host memory as NumPy's; no copies."""
         return self.driver.adopt(array)
 
+    def holds(self, array: Any) -> bool:
+        """Return whether an adopted array is on the device."""
+        return not isinstance(array, np.ndarray)
+
     def to_device(self, array: Array) -> Array:
         """Return a device array itself, a NumPy array as a copy on the device."""
-        array = self.driver.adopt(array)
         return self.driver.upload(array) if isinstance(array, np.ndarray) else array
 
     def to_host(self, array: Array) -> Any:
@@ -82,6 +86,10 @@ class CupyBackend(Backend):
     def memory_of(self, plan: Plan) -> int:
         """Return the bytes of device memory that a plan needs for itself."""
         return Needs.of(plan).bytes
+
+    def window(self, arrays: Mapping[str, Any], count: int, block: int) -> Window:
+        """Return a window on host arrays that do not fit on the device."""
+        return Window(self.driver, arrays, count, block)
 
     def has(self, call: Call) -> bool:
         """Return whether there is a CUDA kernel, or a product of this very shape and dtype."""
@@ -145,7 +153,7 @@ class CupyExecutable(Executable):
         self.backend = backend
         needs = Needs.of(plan)
         self.layout = needs.layout
-        verify(plan, self.layout)
+        verify(plan, self.layout, alignment=ALIGNMENT)
         zeros = self.driver.zeros
         self._transient = {
             dtype: zeros(length, dtype) for dtype, length in self.layout.lengths.items()

@@ -20,6 +20,8 @@ from gpubp.optimizers import OPTIMIZERS
 # How far parameters may be apart after a run of the cases below, relative to the largest. A step
 # adds a few roundings, and Adam's division by √v can make one of a tiny gradient large.
 TOLERANCE = {"fp32": 5e-6, "fp64": 2e-13}
+# Of CUDA's exp and tanh the last two bits are not certain, and its products sum in another order.
+LOOSER = {"cuda": 4}
 
 
 @dataclass(frozen=True)

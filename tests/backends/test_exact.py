@@ -3,7 +3,7 @@
 import numpy as np
 import oracles
 import pytest
-from networks import WAYS, data, make, split_all
+from networks import WAYS, data, make, order, split_all
 
 from gpubp import Dense, Dropout
 from gpubp.streams import DROPOUT
@@ -31,23 +31,21 @@ def test_initial_weights_and_splits_and_shuffles_are_the_same_everywhere(way):
     def drawn(way):
         trainer = make(way, *LAYERS, seed=2**40 + 7)
         trainer.initialize(5)
-        engine = trainer._engine
-        orders = [np.asarray(engine.order(None, 1001, epoch, True)) for epoch in (0, 1)]
-        return trainer.parameters(), *orders
+        return trainer.parameters(), *(order(trainer, 1001, epoch) for epoch in (0, 1))
 
     for mine, expected in zip(drawn(way), drawn("numpy"), strict=True):
         np.testing.assert_array_equal(mine, expected)
 
 
 def test_a_shuffle_is_a_permutation_that_depends_on_seed_and_epoch():
-    def order(seed, epoch):
+    def drawn(seed, epoch):
         trainer = make("numpy", *LAYERS, seed=seed)
         trainer.initialize(5)
-        return trainer._engine.order(None, 1001, epoch, True)
+        return order(trainer, 1001, epoch)
 
-    first = order(0, 0)
+    first = drawn(0, 0)
     assert sorted(first) == list(range(1001))
-    for other in (order(0, 1), order(1, 0)):
+    for other in (drawn(0, 1), drawn(1, 0)):
         assert sorted(other) == list(range(1001))
         assert np.mean(first == other) < 0.01
     # By the definition: rows in the order of their random words, read off an independent Philox.

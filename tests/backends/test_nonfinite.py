@@ -11,7 +11,7 @@ from gpubp.callbacks import Checkpoint
 from gpubp.errors import InputError, NonFiniteError
 from gpubp.optimizers import SGD
 
-every_way = pytest.mark.parametrize("way", ["numpy", "numba-1", "numba-3"])
+every_way = pytest.mark.parametrize("way", ["numpy", "numba-1", "numba-3", "cuda"])
 
 
 @pytest.fixture(autouse=True)
