@@ -277,14 +277,9 @@ def _has_mask(gemm: Gemm) -> bool:
 def _is_possible(gemm: Gemm) -> bool:
     """Whether to ask for a product at all.
 
-    Not if nothing is to be multiplied, for the library's layouts can't say that; nor if a bias or
-    its gradient is of another dtype than c: cublasLt.h has no such combination of our dtypes, and
-    does not promise that asking for one is refused.
+    Not if nothing is to be multiplied, for the library's layouts can't say that; nor for a bias
+    gradient that is wider than c, as it is beside a bfloat16 delta: cublasLt.h has it of c's dtype,
+    and does not promise that asking for another is refused.
     """
-    if is_empty(gemm):
-        return False
-    if "bias" not in gemm.epilogue:
-        return True
-    wide = "float32" if gemm.dtype == "bfloat16" else gemm.dtype
-    vector = wide if gemm.epilogue.endswith("bias_grad") else gemm.dtype
-    return vector == gemm.out_dtype
+    narrow = gemm.epilogue.endswith("bias_grad") and gemm.out_dtype == "bfloat16"
+    return not (is_empty(gemm) or narrow)

@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 
 from gpubp.errors import DeviceError, DeviceMemoryError
+from gpubp.kernels.bfloat16 import to_float32
 from gpubp.kernels.contract import Shape, size
 from gpubp.kernels.cuda import cublaslt, sources
 from gpubp.kernels.cuda.driver import Array, Driver, Event, Gemm, Graph, Variant
 
 OLDEST = 75  # compute capability 7.5, Turing: what CUDA 13 still supports
 
-_OPTIONS = ("-std=c++17", "-default-device")  # else a lambda counts as host code, an error
+# CuPy adds -ftz=true, and --device-as-default-execution-space, which lambdas in kernels need.
+_OPTIONS = ("-std=c++17",)
 _CUDA, _CUDA_MANAGED = 2, 13  # DLPack's device types
 _HOST, _HOST_PINNED = 1, 3
 
@@ -237,9 +239,7 @@ class CupyDriver(Driver):
         mask = zeros(gemm.rows * gemm.columns // 8, "uint8")
         self.multiply(product, *map(address, (a, b, c, bias, mask)))
         found = self.download(c)
-        if gemm.out_dtype == "bfloat16":
-            found = (found.astype(np.uint32) << 16).view(np.float32)
-        return bool(np.isnan(found).all())
+        return bool(np.isnan(to_float32(found) if gemm.out_dtype == "bfloat16" else found).all())
 
     @contextmanager
     def _memory_for(self, needed: int) -> Iterator[None]:
