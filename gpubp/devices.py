@@ -20,7 +20,6 @@ from gpubp.backends import DEVICES as DEVICE_OF
 from gpubp.errors import DeviceError, InputError, unknown_name
 
 VARIABLE = "GPUBP_DEVICE"
-CAPABILITY = (7, 5)  # the lowest that the CUDA kernels are written for
 DRIVER = (12, 0)  # the oldest CUDA version that there are CuPy wheels for
 
 # The working dtype of each precision. Weights and optimizer state are float64 with fp64 and float32
@@ -285,13 +284,16 @@ def _problem(backend: str, index: int) -> str:
 
 def _gpu_problem(found: Driver, index: int) -> str:
     """Return why a GPU can't be used, going by what the driver says."""
+    from gpubp.kernels.cuda.cupy_driver import OLDEST  # noqa: PLC0415
+
     count = len(found.gpus)
     if index >= count:
         there = "one GPU, cuda:0" if count == 1 else f"{count} GPUs, cuda:0 to cuda:{count - 1}"
         return f"there is no cuda:{index}, the driver finds {there}; name one that there is"
     gpu = found.gpus[index]
-    if gpu.capability < CAPABILITY:
-        has, needs = _dotted(gpu.capability), _dotted(CAPABILITY)
+    oldest = divmod(OLDEST, 10)
+    if gpu.capability < oldest:
+        has, needs = _dotted(gpu.capability), _dotted(oldest)
         return f"{gpu.name} has compute capability {has}, less than {needs}; use another GPU"
     if found.version < DRIVER:
         has, needs = _dotted(found.version), _dotted(DRIVER)

@@ -135,9 +135,13 @@ def _describing(path: str) -> Iterator[None]:
 
 def transfer(source: Engine, target: Engine) -> None:
     """Copy all that outlives a step from one engine to another of the same network."""
-    for name in (PARAMS, GRADS, *source.optimizer.state):
-        target.write(name, source.read(name))
-    target.restore_progress(source.progress())
+    with source.backend.active():
+        vectors = {name: source.read(name) for name in (PARAMS, GRADS, *source.optimizer.state)}
+        progress = source.progress()
+    with target.backend.active():
+        for name, values in vectors.items():
+            target.write(name, values)
+        target.restore_progress(progress)
 
 
 def _settings(document: Mapping[str, Any], threads: int | None) -> dict[str, Any]:
@@ -158,18 +162,8 @@ def _restore(trainer: Trainer, tensors: Tensors, document: Mapping[str, Any]) ->
     """Fill a new trainer with the numbers of a model file."""
     trainer.initialize(document["features"])
     engine = trainer._trained()
-    names = {parameter.name for parameter in engine.layout.parameters}
-    states = {_STATE + name: name for name in trainer.optimizer.state}
-    extra = {name for name in tensors if name.startswith(_CALLBACK)}
-    if tensors.keys() - extra != names | states.keys():
-        wrong = sorted((tensors.keys() - extra) ^ (names | states.keys()))
-        raise InputError(f"tensors {', '.join(wrong)} are missing or too many")
-    engine.write_named(PARAMS, {name: tensors[name] for name in names})
-    for tensor, name in states.items():
-        if tensors[tensor].shape != (engine.layout.size,):
-            raise InputError(f"{tensor} has shape {tensors[tensor].shape}")
-        engine.write(name, tensors[tensor])
-    engine.restore_progress(document["progress"])
+    with engine.backend.active():
+        _restore_numbers(engine, tensors, document)
     trainer.epoch = int(document["epoch"])
     trainer.history = History.from_records(document["history"])
     trainer.extra = dict(document["extra"])
@@ -178,6 +172,30 @@ def _restore(trainer: Trainer, tensors: Tensors, document: Mapping[str, Any]) ->
     trainer._first_step = int(document["first_step"])
     trainer._active_schedule.restore(document["schedule_state"])
     trainer._callback_states = {key: dict(values) for key, values in document["callbacks"].items()}
-    for name in extra:
+    for name in filter(_is_callbacks, tensors):
         key, _, entry = name.removeprefix(_CALLBACK).partition(".")
         trainer._callback_states.setdefault(key, {})[entry] = tensors[name]
+
+
+def _restore_numbers(engine: Engine, tensors: Tensors, document: Mapping[str, Any]) -> None:
+    """Fill an engine's vectors and counters.
+
+    Raises:
+        InputError: tensors are missing or too many, or of another shape.
+    """
+    names = {parameter.name for parameter in engine.layout.parameters}
+    states = {_STATE + name: name for name in engine.optimizer.state}
+    given = {name for name in tensors if not _is_callbacks(name)}
+    if given != names | states.keys():
+        wrong = sorted(given ^ (names | states.keys()))
+        raise InputError(f"tensors {', '.join(wrong)} are missing or too many")
+    engine.write_named(PARAMS, {name: tensors[name] for name in names})
+    for tensor, name in states.items():
+        if tensors[tensor].shape != (engine.layout.count,):
+            raise InputError(f"{tensor} has shape {tensors[tensor].shape}")
+        engine.write(name, tensors[tensor])
+    engine.restore_progress(document["progress"])
+
+
+def _is_callbacks(tensor: str) -> bool:
+    return tensor.startswith(_CALLBACK)

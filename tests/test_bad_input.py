@@ -182,7 +182,12 @@ def test_options_of_fit(options, words):
         (lambda: trainer(optimizer="adan"), ("unknown optimizer 'adan'", "'adam'?")),
         (lambda: trainer("huberr"), ("unknown loss 'huberr'", "'huber'?")),
         (lambda: trainer(schedule="cosin"), ("unknown schedule 'cosin'", "'cosine'?")),
-        (lambda: trainer(precision="fp23"), ("unknown precision 'fp23'", "known: fp32, fp64")),
+        (
+            lambda: trainer(precision="fp23"),
+            ("unknown precision 'fp23'", "known: bf16, fp32, fp64"),
+        ),
+        (lambda: trainer(precision="bf16"), ("'bf16' needs device 'cuda'", "'fp32' or 'fp64'")),
+        (lambda: trainer(device="cuda"), ("'numpy' computes on cpu, not on cuda", "leave out")),
         (lambda: trainer(backend="numbra"), ("unknown backend 'numbra'", "'numba'?")),
         (lambda: trainer(device="gpu"), ("unknown device 'gpu'",)),
         (lambda: Dense(3, initializer="hee"), ("unknown initializer 'hee'",)),
@@ -221,9 +226,9 @@ def test_settings(make, words):
 
 
 def test_a_device_that_is_not_there():
-    words = "device 'cuda:7' can't be had", "pip install", "use device 'cpu'"
+    words = "device 'cuda:99' can't be had", "use device 'cpu'"
     with refused(*words, error=DeviceError):
-        trainer(device="cuda:7", backend=None)
+        trainer(device="cuda:99", backend=None)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 
@@ -37,6 +38,17 @@ def test_command_line_is_read_without_what_only_some_commands_need() -> None:
 
 def test_heavy_libraries_would_be_seen() -> None:
     assert "numba" in _loaded_by("import gpubp; gpubp.Trainer(gpubp.Sequential(gpubp.Dense(1)))")
+
+
+def test_device_cpu_imports_no_cupy_where_there_is_a_gpu() -> None:
+    there = "devices.driver = lambda: devices.Driver((13, 0), (devices.Gpu('H200', 1, (9, 0)),))"
+    trainer = "gpubp.Trainer(gpubp.Sequential(gpubp.Dense(1)), device={!r})"
+    for device, imported in (
+        ("cpu", False),
+        ("auto", importlib.util.find_spec("cupy") is not None),
+    ):
+        code = f"import gpubp; from gpubp import devices; {there}; {trainer.format(device)}"
+        assert ("cupy" in _loaded_by(code)) == imported
 
 
 def test_public_names_exist() -> None:

@@ -50,11 +50,14 @@ def _gpu(gpu: devices.Gpu) -> str:
 
 
 def _cuda(gpus: Sequence[devices.Gpu]) -> list[tuple[str, str]]:
-    """Return whether each GPU can be computed on, as lines; one line where there is none."""
-    states = [devices.cuda_problem(index) or "can be used" for index in range(max(1, len(gpus)))]
-    if len(set(states)) == 1:
-        return [("CUDA backend", states[0])]
-    return [("CUDA backend", f"cuda:{index} {state}") for index, state in enumerate(states)]
+    """Return whether each GPU can be used, and if not why, as lines; one where there is none."""
+    problems = [devices.cuda_problem(index) for index in range(max(1, len(gpus)))]
+    if len(problems) == 1:
+        return [("CUDA backend", problems[0] or "can be used")]
+    return [
+        ("CUDA backend", f"cuda:{index}: {problem}" if problem else f"cuda:{index} can be used")
+        for index, problem in enumerate(problems)
+    ]
 
 
 def _used() -> str:

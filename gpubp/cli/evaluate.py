@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -16,7 +17,7 @@ from gpubp.data.table import load
 @model.argument
 @click.argument("data")
 @model.with_device
-def command(model_path: Path, data: str, device: str, backend: str | None) -> None:
+def command(model_path: Path, data: str, **place: Any) -> None:
     """Compare a model's predictions with the truth in DATA.
 
     MODEL is the file that 'gpubp train' wrote, or its folder. DATA needs the
@@ -28,8 +29,8 @@ def command(model_path: Path, data: str, device: str, backend: str | None) -> No
       gpubp evaluate gpubp-run digits
       gpubp evaluate gpubp-run/model.safetensors houses-2024.csv
     """
-    trainer, recipe = model.load_model(model_path, device=device, backend=backend)
-    click.echo(f"device: {trainer.device_reason}")
+    trainer, recipe = model.load_model(model_path, **place)
+    model.describe(trainer)
     table = load(data)
     seen = table.fingerprint() == recipe.fingerprint
     table, notes = with_target(table, recipe.target.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,7 +20,7 @@ from gpubp.cli import model
     help="Rows of the minibatch.",
 )
 @model.with_device
-def command(model_path: Path, batch_size: int, device: str, backend: str | None) -> None:
+def command(model_path: Path, batch_size: int, **place: Any) -> None:
     """Print what a training step of MODEL computes, call by call.
 
     It reads like a derivation of backpropagation for that network. MODEL is the
@@ -29,5 +30,5 @@ def command(model_path: Path, batch_size: int, device: str, backend: str | None)
     Example:
       gpubp explain gpubp-run
     """
-    trainer, _ = model.load_model(model_path, device=device, backend=backend)
+    trainer, _ = model.load_model(model_path, **place)
     click.echo(str(trainer.plan(batch_size)))

@@ -9,10 +9,11 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubp.cli.params import Command
+from gpubp.cli.params import Command, Name
 from gpubp.cli.progress import compilation_shown
 from gpubp.data.prepare import Recipe
 from gpubp.data.target import Target
+from gpubp.devices import DEVICE_OF, PRECISIONS
 from gpubp.errors import InputError
 from gpubp.trainer import Trainer
 
@@ -22,7 +23,7 @@ argument = click.argument("model_path", metavar="MODEL", type=click.Path(path_ty
 
 
 def with_device(command: Command) -> Command:
-    """Give a command the options --device and --backend."""
+    """Give a command the options --device, --backend and --precision."""
     device = click.option(
         "--device",
         default="auto",
@@ -30,24 +31,39 @@ def with_device(command: Command) -> Command:
         help="auto, cpu, cuda or cuda:1; auto follows $GPUBP_DEVICE.",
     )
     backend = click.option(
-        "--backend", help="numba or numpy.  [default: the fastest that the device has]"
+        "--backend",
+        type=Name("backend", DEVICE_OF),
+        help=f"{', '.join(DEVICE_OF)}.  [default: the model's, or the fastest of the device]",
     )
-    return device(backend(command))
+    precision = click.option(
+        "--precision",
+        type=Name("precision", PRECISIONS),
+        help=f"{', '.join(PRECISIONS)}.  [default: the model's, or fp32]",
+    )
+    return device(backend(precision(command)))
 
 
-def load_model(path: Path, *, device: str, backend: str | None) -> tuple[Trainer, Recipe]:
+def load_model(
+    path: Path, *, device: str, backend: str | None, precision: str | None
+) -> tuple[Trainer, Recipe]:
     """Return the model in a file, or in the folder of a run, and its recipe.
 
     Raises:
-        InputError: there is no such file.
+        InputError: there is no such file, or the device lacks the precision.
         CheckpointError: it is not a model that ``gpubp train`` wrote.
         DeviceError: the device or backend can't be had.
     """
     file = path / FILE if path.is_dir() else path
     if not file.exists():
         raise InputError(f"there is no model {str(file)!r}; 'gpubp train' writes one")
-    trainer = Trainer.load(file, device=device, backend=backend)
+    trainer = Trainer.load(file, device=device, backend=backend, precision=precision)
     return trainer, Recipe.from_json(trainer.extra.get("recipe", {}))
+
+
+def describe(trainer: Trainer) -> None:
+    """Say where it is computed, and in what precision if that is not the usual one."""
+    precision = "" if trainer.precision == "fp32" else f", in {trainer.precision}"
+    click.echo(f"device: {trainer.device_reason}{precision}")
 
 
 def arrays(

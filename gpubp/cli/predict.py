@@ -31,7 +31,7 @@ from gpubp.trainer import Trainer
     help="The file to write.",
 )
 @model.with_device
-def command(model_path: Path, data: str, out: Path, device: str, backend: str | None) -> None:
+def command(model_path: Path, data: str, out: Path, **place: Any) -> None:
     """Write a model's predictions for the rows of DATA.
 
     MODEL is the file that 'gpubp train' wrote, or its folder. DATA is read and
@@ -47,8 +47,8 @@ def command(model_path: Path, data: str, out: Path, device: str, backend: str | 
         if path.exists() and out.exists() and path.samefile(out):
             raise InputError(f"--out {out} would overwrite what is read from it; name another file")
     files.check_writable(out)
-    trainer, recipe = model.load_model(model_path, device=device, backend=backend)
-    click.echo(f"device: {trainer.device_reason}")
+    trainer, recipe = model.load_model(model_path, **place)
+    model.describe(trainer)
     X, notes = recipe.preprocessing.apply(load(data))
     for note in notes:
         click.echo(f"  {note}")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from textwrap import indent
+from typing import Any
 
 import click
 
@@ -117,8 +119,8 @@ def prepare_data(options: Options) -> Prepared:
     return prepared
 
 
-def new_trainer(options: Options, prepared: Prepared, device: str, backend: str | None) -> Trainer:
-    """Return the trainer of a new run.
+def new_trainer(options: Options, prepared: Prepared, place: Mapping[str, Any]) -> Trainer:
+    """Return the trainer of a new run, on the device, backend and precision of ``place``.
 
     Raises:
         DeviceError: the device or backend can't be had.
@@ -137,8 +139,7 @@ def new_trainer(options: Options, prepared: Prepared, device: str, backend: str 
         loss,
         OPTIMIZERS.get(options.optimizer, **rate),
         options.schedule,
-        device=device,
-        backend=backend,
+        **place,
         seed=options.seed,
         l2=options.l2,
         clip_norm=options.clip_norm,
@@ -155,7 +156,7 @@ def new_trainer(options: Options, prepared: Prepared, device: str, backend: str 
 def describe(options: Options, prepared: Prepared, trainer: Trainer) -> None:
     """Say on what, where and with what is trained."""
     rows, target = prepared.rows, prepared.recipe.target
-    click.echo(f"device: {trainer.device_reason}")
+    model.describe(trainer)
     click.echo(f"data: {options.data}")
     for note in prepared.notes:
         click.echo(f"  {note}")

@@ -103,6 +103,7 @@ def command(
     resume: bool,
     device: str,
     backend: str | None,
+    precision: str | None,
     **given: Any,
 ) -> None:
     """Train a network on DATA and test it on rows that it has not seen.
@@ -120,16 +121,20 @@ def command(
       gpubp train --resume --out run1
     """
     options, files = run.Options(**given), run.Files(out)
-    devices.resolve(device, backend)  # before time is spent on the data
+    place: dict[str, Any] = {"device": device, "backend": backend, "precision": precision}
+    # Before time is spent on the data.
     if resume:
-        trainer, recipe = model.load_model(out, device=device, backend=backend)
+        trainer, recipe = model.load_model(out, **place)
         options = _as_begun(ctx, options, trainer, out)
+    else:
+        place["precision"] = precision or "fp32"
+        devices.check_precision(devices.resolve(device, backend), place["precision"])
     files.check()
     prepared = run.prepare_data(options)
     if not resume:
         if files.model.exists():
             click.echo(f"the earlier run in {out} is replaced")
-        trainer = run.new_trainer(options, prepared, device, backend)
+        trainer = run.new_trainer(options, prepared, place)
     elif prepared.recipe != recipe:
         raise InputError(
             f"{options.data} does not hold the data that the run in {out} began with; resume with "

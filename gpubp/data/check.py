@@ -2,7 +2,8 @@
 
 They take arrays of any array library (NumPy, CuPy, array-api-strict), leave them on their device
 and hand them on: what can be used in place is returned as the very object that came in, so that an
-``np.memmap`` larger than memory stays one. Values are scanned in blocks of a few megabytes.
+``np.memmap`` larger than memory stays one. Values are scanned in blocks, once; of an array on a GPU
+only a truth value a block comes to the host.
 Every refusal is an :class:`~gpubp.errors.InputError` that names the value, where it is, and a
 remedy.
 """
@@ -10,7 +11,7 @@ remedy.
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from array_api_compat import array_namespace, is_array_api_obj
@@ -18,8 +19,48 @@ from array_api_compat import array_namespace, is_array_api_obj
 from gpubp.errors import CopyWarning, InputError
 from gpubp.kernels.contract import REAL_DTYPES, dtype_name
 
-# Large enough that the cost of a call vanishes, small enough to stay in a CPU's cache.
+if TYPE_CHECKING:
+    from gpubp.backends.base import Backend
+
+# Large enough that the cost of a call vanishes, small enough to stay in a CPU's cache. On a GPU
+# each block is waited for, and a quarter of it is needed beside the data.
 _BLOCK_BYTES = 4 << 20
+_GPU_BLOCK_BYTES = 64 << 20
+
+_CUDA, _CUDA_MANAGED = 2, 13  # DLPack's device types
+
+
+def admit(array: Any, backend: Backend, name: str) -> Any:
+    """Return an array of any library as one that the other checks can read, without a copy.
+
+    What is no array comes back as it is: the other checks will say what it is instead.
+
+    Raises:
+        InputError: it lies on a GPU and the backend computes on the CPU, or its library won't hand
+            it over.
+        DeviceError: it lies on another GPU than the backend's.
+    """
+    if not hasattr(array, "__dlpack__") and not hasattr(array, "__cuda_array_interface__"):
+        return array
+    if getattr(array, "requires_grad", False):
+        raise InputError(f"{name} is a tensor that requires a gradient; pass {name}.detach()")
+    try:
+        array = backend.adopt(array)
+    except BufferError as error:
+        raise InputError(
+            f"{name} can't be taken over from {_library(array)}: {error}; pass np.asarray({name})"
+        ) from error
+    if _on_gpu(array) and not backend.holds(array):
+        copy = {
+            "cupy": f"cupy.asnumpy({name})",
+            "torch": f"{name}.cpu().numpy()",
+            "numba": f"{name}.copy_to_host()",
+        }.get(_library(array), f"np.asarray({name})")
+        raise InputError(
+            f"{name} is a {_library(array)} array on a GPU, but this trainer computes on the CPU; "
+            f"make it with device='cuda', or pass {copy}"
+        )
+    return array
 
 
 def features(X: Any, *, columns: int | None = None, name: str = "X") -> Any:
@@ -215,7 +256,8 @@ def _finite(table: Any, name: str) -> None:
         return
     xp = array_namespace(table)
     rows, columns = table.shape
-    block = max(1, _BLOCK_BYTES // (columns * (4 if table.dtype == xp.float32 else 8)))
+    size = _GPU_BLOCK_BYTES if _on_gpu(table) else _BLOCK_BYTES
+    block = max(1, size // (columns * (4 if table.dtype == xp.float32 else 8)))
     for start in range(0, rows, block):
         part = table[start : min(start + block, rows), :]
         finite = xp.isfinite(part)
@@ -241,19 +283,31 @@ def _floating(array: Any, xp: Any) -> Any:
 
 def _usable(array: Any, name: str, warn: bool = False) -> Any:
     """Return the array, copied only if kernels could not read its memory as it lies."""
+    torch = hasattr(array, "is_contiguous")
     flags = getattr(array, "flags", None)
-    contiguous = getattr(flags, "c_contiguous", True)
+    contiguous = array.is_contiguous() if torch else getattr(flags, "c_contiguous", True)
     aligned = getattr(flags, "aligned", True)
     if contiguous and aligned and getattr(array.dtype, "isnative", True):
         return array
     if warn:
+        copy = f"{name}.contiguous()" if torch else f"{_library(array)}.ascontiguousarray({name})"
         warnings.warn(
             f"{name} is not a C-contiguous array in native byte order and was copied; "
-            f"np.ascontiguousarray({name}) once, before, saves the copy",
+            f"{copy} once, before, saves the copy",
             CopyWarning,
             stacklevel=3,
         )
-    return array.astype(array.dtype.newbyteorder("="), order="C")
+    return array.contiguous() if torch else array.astype(array.dtype.newbyteorder("="), order="C")
+
+
+def _on_gpu(array: Any) -> bool:
+    if hasattr(array, "__dlpack_device__"):
+        return int(array.__dlpack_device__()[0]) in (_CUDA, _CUDA_MANAGED)
+    return hasattr(array, "__cuda_array_interface__")
+
+
+def _library(array: Any) -> str:
+    return type(array).__module__.partition(".")[0]
 
 
 def _shape(array: Any) -> tuple[int, ...]:

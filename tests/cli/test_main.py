@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from gpubp import devices
 from gpubp.cli import main as module
 from gpubp.cli.main import COMMANDS
 from gpubp.cli.progress import compilation_shown
@@ -76,22 +78,58 @@ def test_an_unknown_command(gpubp):
 
 
 class TestDevices:
-    def test_what_is_here(self, gpubp):
-        result = gpubp("devices")
-        assert result.code == 0
-        for word in ("CPU", "usable", "BLAS", "Numba", "GPU", "CuPy", "pip install", "used"):
-            assert word in result.out
+    @pytest.fixture
+    def gpus(self, monkeypatch):
+        """Stand for a machine with GPUs, each with the problem that is given, or none."""
 
-    def test_a_device_by_variable_that_is_not_there(self, gpubp, monkeypatch):
-        monkeypatch.setenv("GPUBP_DEVICE", "cuda")
+        def make(*problems):
+            gpus = tuple(devices.Gpu(f"GPU {i}", 16 << 30, (8, 6)) for i in range(len(problems)))
+            monkeypatch.setattr(devices, "driver", lambda: devices.Driver((13, 0), gpus))
+            monkeypatch.setattr(devices, "cuda_problem", lambda index=0: problems[index])
+
+        return make
+
+    @staticmethod
+    def lines(gpubp):
         result = gpubp("devices")
         assert result.code == 0
-        assert "nothing: device 'cuda' can't be had" in result.out
+        return [re.split("  +", line.strip(), maxsplit=1) for line in result.out.splitlines()]
+
+    def test_what_is_here(self, gpubp, monkeypatch):
+        missing = devices.Driver(problem="no driver; install it")
+        monkeypatch.setattr(devices, "driver", lambda: missing)
+        lines = dict(self.lines(gpubp))
+        assert [*lines] == ["CPU", "BLAS", "Numba", "GPU", "CuPy", "CUDA backend", "used"]
+        assert "usable" in lines["CPU"]
+        assert lines["GPU"] == "none"
+        assert lines["CUDA backend"] == "no driver; install it"
+        assert lines["used"] == "cpu with numba (not cuda, because no driver; install it)"
+
+    def test_a_gpu_that_can_be_used(self, gpubp, gpus):
+        gpus("")
+        lines = dict(self.lines(gpubp))
+        assert lines["GPU"] == "GPU 0 (driver for CUDA 13.0)"
+        assert lines["0"] == "GPU 0, 16 GiB, compute capability 8.6"
+        assert lines["CUDA backend"] == "can be used"
+        assert lines["used"] == "cuda with cupy on GPU 0"
+
+    def test_gpus_of_which_one_cannot(self, gpubp, gpus):
+        gpus("", "it is broken; mend it")
+        lines = self.lines(gpubp)
+        assert ["CUDA backend", "cuda:0 can be used"] in lines
+        assert ["CUDA backend", "cuda:1: it is broken; mend it"] in lines
+
+    def test_a_device_by_variable_that_is_not_there(self, gpubp, monkeypatch, gpus):
+        monkeypatch.setenv("GPUBP_DEVICE", "cuda")
+        gpus("it is broken; mend it")
+        used = dict(self.lines(gpubp))["used"]
+        assert used.startswith("nothing: device 'cuda' can't be had: it is broken; mend it")
 
     def test_kernels(self, gpubp):
-        lines = gpubp("devices", "--kernels").out.splitlines()
-        assert lines[0].split() == ["kernel", "reference", "numba"]
-        assert ["relu", "yes", "yes"] in [line.split() for line in lines]
+        lines = [line.split() for line in gpubp("devices", "--kernels").out.splitlines()]
+        assert lines[0] == ["kernel", "reference", "numba", "cuda"]
+        assert ["relu", "yes", "yes", "yes"] in lines
+        assert ["matmul", "yes", "yes", "cuBLASLt"] in lines
 
 
 class TestErrors:
@@ -191,7 +229,7 @@ class TestProcess:
         assert done.returncode == 0, done.stderr
         assert Path("gpubp-run/curves.png").exists()
         assert run("train", "iris", "--hidden", "x").returncode == 2
-        done = run("evaluate", "gpubp-run", "iris", GPUBP_DEVICE="cuda")
+        done = run("evaluate", "gpubp-run", "iris", GPUBP_DEVICE="cuda:99")
         assert done.returncode == 1
         assert len(done.stderr.splitlines()) == 1
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpubp import checkpoint
+from gpubp import checkpoint, devices
 from gpubp.callbacks import ProgressLine
 from gpubp.trainer import Trainer
 
@@ -20,7 +20,7 @@ def test_digits_in_whole(gpubp):
     result = gpubp("train")
     assert result.code == 0, result.err
     said = result.out
-    assert said.startswith("device: cpu with numba (not cuda, because")
+    assert said.startswith(f"device: {devices.resolve().reason}\n")
     assert "1797 rows, 65 columns" in said
     assert "'target' (by its name), classification into 10 classes: 0, 1, 2" in said
     assert "61 numeric, standardised" in said
@@ -231,6 +231,30 @@ def assert_equal_models(first, second):
         assert documents[0][key] == documents[1][key], key
 
 
+class TestPrecision:
+    CPU = (*SMALL, "--device", "cpu")
+
+    def test_it_is_said_and_stays_that_of_the_model(self, gpubp):
+        said = gpubp("train", "iris", *self.CPU, "--precision", "fp64").out.splitlines()
+        assert said[0] == "device: cpu with numpy (as asked), in fp64"
+        assert Trainer.load(RUN / "model.safetensors").precision == "fp64"
+        for command in (("evaluate", RUN, "iris"), ("train", "--resume", *self.CPU)):
+            assert gpubp(*command).out.splitlines()[0].endswith(", in fp64"), command
+        said = gpubp("evaluate", RUN, "iris", "--precision", "fp32").out.splitlines()
+        assert said[0] == "device: cpu with numpy (as it was trained)"
+
+    def test_one_that_only_a_gpu_has(self, gpubp):
+        result = gpubp("train", "iris", *self.CPU, "--precision", "bf16")
+        assert (result.code, len(result.errors)) == (2, 1)
+        assert "'bf16' needs device 'cuda', but this is cpu with numpy" in result.err
+        assert not RUN.exists()
+
+    def test_one_that_is_not(self, gpubp):
+        result = gpubp("train", "iris", "--precision", "fp16")
+        assert result.code == 2
+        assert "unknown precision 'fp16'; did you mean 'fp64'?" in result.err
+
+
 class TestRefusals:
     def test_an_output_folder_that_cannot_be_written(self, gpubp, tmp_path, monkeypatch):
         monkeypatch.setattr(Trainer, "fit", lambda *_, **__: pytest.fail("training began"))
@@ -281,10 +305,9 @@ class TestRefusals:
         assert not RUN.exists() or not list(RUN.iterdir())
 
     def test_a_device_that_is_not_there(self, gpubp):
-        result = gpubp("train", "--device", "cuda")
+        result = gpubp("train", "--device", "cuda:99")
         assert result.code == 1
-        assert "device 'cuda' can't be had" in result.err
-        assert "pip install" in result.err
+        assert "device 'cuda:99' can't be had" in result.err
 
     def test_sigmoid_cross_entropy_is_for_two_classes(self, gpubp):
         result = gpubp("train", "iris", "--loss", "sigmoid_cross_entropy")
