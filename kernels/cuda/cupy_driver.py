@@ -23,7 +23,7 @@ from gpubp.kernels.cuda.driver import Array, Driver, Event, Gemm, Graph, Variant
 OLDEST = 75  # compute capability 7.5, Turing: what CUDA 13 still supports
 
 # CuPy adds -ftz=true, and --device-as-default-execution-space, which lambdas in kernels need.
-_OPTIONS = ("-std=c++17",)
+OPTIONS = ("-std=c++17",)
 _CUDA, _CUDA_MANAGED = 2, 13  # DLPack's device types
 _HOST, _HOST_PINNED = 1, 3
 
@@ -128,7 +128,7 @@ class CupyDriver(Driver):
 
     def compile(self, text: str, name: str) -> Any:
         """Return a kernel of a source text by its C++ name."""
-        module = self.xp.RawModule(code=text, options=_OPTIONS, name_expressions=(name,))
+        module = self.xp.RawModule(code=text, options=OPTIONS, name_expressions=(name,))
         return module.get_function(name)
 
     def launch(
