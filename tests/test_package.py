@@ -28,10 +28,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def test_wheel_has_every_module(wheel: Path) -> None:
+def test_wheel_has_every_module_and_source(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     for top, folder in (("gpubp", ROOT / "gpubp"), ("gpubp/kernels", ROOT / "kernels")):
-        for path in folder.rglob("*.py"):
+        for path in (found for kind in ("py", "cu", "cuh") for found in folder.rglob(f"*.{kind}")):
             assert f"{top}/{path.relative_to(folder).as_posix()}" in names
     assert "gpubp/py.typed" in names
     assert not any(name.startswith("kernels/") for name in names)
