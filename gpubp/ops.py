@@ -13,10 +13,15 @@ The arrays' own library decides where a kernel runs. NumPy arrays have a choice 
     ops.use_backend("numba")            # from now on
     with ops.use_backend("numba"): ...  # in this block
 
-Arrays of any other library of the array-API standard (CuPy, PyTorch, array-api-strict, ...) run
-the reference kernels where they are. A result that is not finite is returned as it is, without a
-NumPy warning, so that all backends behave alike. Labels and rows are checked to be within bounds
-for NumPy arrays; for others that would mean to wait for a GPU.
+CuPy arrays run the CUDA kernels on their own device and the current stream, without waiting for
+them, and with ``backend="reference"`` the reference kernels in CuPy. Arrays of any other library of
+the array-API standard (PyTorch, array-api-strict, ...) run the reference kernels where they are. A
+result that is not finite is returned as it is, without a NumPy warning, so that all backends behave
+alike. Labels and rows are checked to be within bounds for NumPy arrays; for others that would mean
+to wait for a GPU.
+
+Kernels work in the dtype of their arrays: float32, float64 or, where the library has it, bfloat16.
+What is summed beside bfloat16 (a bias gradient, say) is float32.
 """
 
 from __future__ import annotations
@@ -25,21 +30,28 @@ import inspect
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar, Token
+from functools import cache
 from numbers import Integral, Real
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from array_api_compat import array_namespace, device, is_numpy_namespace, is_writeable_array
+from array_api_compat import (
+    array_namespace,
+    device,
+    is_cupy_namespace,
+    is_numpy_namespace,
+    is_writeable_array,
+)
 
 from gpubp.errors import OperandError, unknown_name
 from gpubp.kernels import reference
-from gpubp.kernels.contract import Kernel, Operand
+from gpubp.kernels.contract import Kernel, Operand, dtype_name
 from gpubp.kernels.spec import KERNELS
 
 Scalars = Mapping[str, float | int | bool]
 
-_BACKENDS = ("numpy", "numba")
+_BACKENDS = ("numpy", "numba", "reference")
 _chosen: ContextVar[str] = ContextVar("backend of gpubp.ops", default="numpy")
 
 if TYPE_CHECKING:
@@ -52,15 +64,17 @@ def __dir__() -> list[str]:
 
 
 class use_backend:
-    """Choose the backend for NumPy arrays: from now on or, after ``with``, for the block.
+    """Choose the backend: from now on or, after ``with``, for the block.
 
-    The choice belongs to the current thread or task, as that of ``numpy.errstate`` does.
+    "numpy" and "numba" are a choice for NumPy arrays; "reference" has the reference kernels run on
+    CuPy arrays too. The choice belongs to the current thread or task, as that of
+    ``numpy.errstate`` does.
 
     Raises:
         InputError: there is no such backend.
     """
 
-    def __init__(self, name: Literal["numpy", "numba"]) -> None:
+    def __init__(self, name: Literal["numpy", "numba", "reference"]) -> None:
         self._token: Token[str] = _chosen.set(_known(name))
 
     def __enter__(self) -> None:
@@ -108,6 +122,8 @@ def _make(kernel: Kernel) -> Callable[..., Any]:
         operands = [given.get(operand.name) for operand in kernel.operands]
         if scalars.get("accumulate") and operands[-1] is None:
             raise OperandError(f"{kernel.name}: accumulate=True adds to an array; pass it as out")
+        if scalars.get("clip_norm") and given.get("squares") is None:
+            raise OperandError(f"{kernel.name}: clip_norm divides by a norm; pass its squares")
         xp = _namespace(kernel, operands)
         _complete(kernel, operands, scalars, xp)
         _check_memory(kernel, operands, xp)
@@ -154,8 +170,20 @@ def _complete(kernel: Kernel, operands: list[Any], scalars: Scalars, xp: Any) ->
         if declared.name in missing:
             shape, dtype = missing[declared.name]
             make = xp.zeros if declared.mode == "accumulate" else xp.empty
-            operands[i] = make(shape, dtype=getattr(xp, dtype), device=place)
+            operands[i] = make(shape, dtype=_dtype(kernel, dtype, operands, xp), device=place)
     kernel.bind(operands, scalars)
+
+
+def _dtype(kernel: Kernel, name: str, operands: Sequence[Any], xp: Any) -> Any:
+    """Return a dtype by name: NumPy knows bfloat16 only from arrays that have it."""
+    known = (x.dtype for x in operands if x is not None and dtype_name(x.dtype) == name)
+    dtype = getattr(xp, name, None) or next(known, None)
+    if dtype is None:
+        raise OperandError(
+            f"{kernel.name}: {xp.__name__} has no dtype {name} to make the output of; pass an "
+            "array of it as out"
+        )
+    return dtype
 
 
 def _namespace(kernel: Kernel, operands: Sequence[Any]) -> Any:
@@ -238,23 +266,45 @@ def _run(
     kernel: Kernel, operands: list[Any], scalars: Scalars, xp: Any, backend: str | None
 ) -> None:
     """Run the kernel where its arrays are, or on the backend chosen for NumPy arrays."""
-    if not is_numpy_namespace(xp):
-        if backend is not None:
-            raise OperandError(
-                f"{kernel.name}: backend={backend!r} chooses for NumPy arrays; arrays of "
-                f"{xp.__name__} run on their own library"
-            )
-        reference.function(kernel.name)(*operands, **scalars)
-        return
-    _check_indices(kernel, operands, scalars)
-    if (_chosen.get() if backend is None else _known(backend)) == "numba":
-        from gpubp.kernels.numba import eager, entry  # noqa: PLC0415 (imports Numba)
+    choice = _chosen.get() if backend is None else _known(backend)
+    if is_numpy_namespace(xp):
+        _check_indices(kernel, operands, scalars)
+        if choice == "numba" and kernel.working_dtype(operands) != "bfloat16":
+            from gpubp.kernels.numba import eager, entry  # noqa: PLC0415 (imports Numba)
 
-        if entry.implements(kernel.name):
-            eager.run(kernel.name, operands, scalars)
-            return
+            if entry.implements(kernel.name):
+                eager.run(kernel.name, operands, scalars)
+                return
+    elif backend not in (None, "reference"):
+        raise OperandError(
+            f"{kernel.name}: backend={backend!r} chooses for NumPy arrays; arrays of "
+            f"{xp.__name__} run on their own library"
+        )
+    elif is_cupy_namespace(xp) and choice != "reference":
+        _run_cuda(kernel, operands, scalars)
+        return
     with np.errstate(all="ignore"):
         reference.function(kernel.name)(*operands, **scalars)
+
+
+def _run_cuda(kernel: Kernel, operands: list[Any], scalars: Scalars) -> None:
+    """Run the CUDA kernel on CuPy arrays, or the reference where there is none."""
+    from gpubp.kernels.cuda import eager, launch  # noqa: PLC0415 (only where there is CuPy)
+
+    driver = _driver(next(x.device.id for x in operands if x is not None))
+    with driver.active():
+        if launch.implements(kernel.name):
+            eager.run(driver, kernel.name, operands, scalars)
+        else:
+            reference.function(kernel.name)(*operands, **scalars)
+
+
+@cache
+def _driver(index: int) -> Any:
+    """Return the driver of a device, which keeps its compiled kernels."""
+    from gpubp.kernels.cuda.cupy_driver import CupyDriver  # noqa: PLC0415 (imports CuPy)
+
+    return CupyDriver(index)
 
 
 def _signature(kernel: Kernel, returned: Sequence[Operand]) -> inspect.Signature:
@@ -282,19 +332,22 @@ def _signature(kernel: Kernel, returned: Sequence[Operand]) -> inspect.Signature
 
 
 def _doc(kernel: Kernel, returned: Sequence[Operand]) -> str:
-    lines = [*textwrap.wrap(f"{kernel.formula}.", 92), "", "Args:"]
-    lines += [f"    {_describe(o)}" for o in kernel.operands if o not in returned]
-    lines += [
-        f"    {s.name}: {s.kind}, {'required' if s.default is None else f'{s.default} by default'}."
+    items = [_describe(operand) for operand in kernel.operands if operand not in returned]
+    items += [
+        f"{s.name}: {s.kind}, {'required' if s.default is None else f'{s.default} by default'}."
         for s in kernel.scalars
     ]
     if returned:
         names = ", ".join(operand.name for operand in returned)
         form = "the array" if len(returned) == 1 else "a tuple of the arrays (or None)"
-        lines.append(f"    out: {form} to write {names} to; what is not given is made.")
-    lines.append('    backend: "numpy" or "numba", for NumPy arrays; see use_backend.')
-    lines += ["", "Returns:"]
-    lines += [f"    {_describe(operand, returned=True)}" for operand in returned] or ["    None."]
+        made = ", ".join(operand.name for operand in returned if not operand.optional)
+        items.append(
+            f"out: {form} to write {names} to{f'; made if not given: {made}' if made else ''}."
+        )
+    items.append('backend: "numpy", "numba" or "reference"; see use_backend.')
+    lines = [*textwrap.wrap(f"{kernel.formula}.", 92), "", "Args:", *_indented(items)]
+    results = [_describe(operand, returned=True) for operand in returned]
+    lines += ["", "Returns:", *_indented(results or ["None."])]
     if kernel.inplace:
         pairs = ", ".join(f"{a} and {b}" for a, b in kernel.inplace)
         lines += ["", f"May be the same array: {pairs}."]
@@ -304,9 +357,22 @@ def _doc(kernel: Kernel, returned: Sequence[Operand]) -> str:
     return "\n".join(lines)
 
 
+def _indented(items: Sequence[str]) -> list[str]:
+    return [
+        line
+        for item in items
+        for line in textwrap.wrap(item, 92, initial_indent=4 * " ", subsequent_indent=8 * " ")
+    ]
+
+
 def _describe(operand: Operand, returned: bool = False) -> str:
-    dtype = {"float": "float32 or float64", "real": "any real dtype"}.get(operand.dtype)
-    text = f"{operand.name}: shape ({', '.join(operand.axes)}), {dtype or operand.dtype}"
+    dtype = {
+        "float": "float32, float64 or bfloat16",
+        "wide": "float32 or float64, float32 beside bfloat16",
+        "either": "float32, float64 or bfloat16, also float32 beside that",
+        "real": "any real dtype",
+    }.get(operand.dtype, operand.dtype)
+    text = f"{operand.name}: shape ({', '.join(operand.axes)}), {dtype}"
     if operand.transpose:
         text += f", the last two axes swapped if {operand.transpose}"
     if operand.optional:

@@ -9,8 +9,9 @@ from itertools import product
 
 import numpy as np
 import oracles
+import pytest
 
-from gpubp.kernels.contract import Kernel
+from gpubp.kernels.contract import FLOATS, Kernel, mask_bytes
 from gpubp.kernels.spec import ACTIVATIONS, KERNELS
 
 # Lengths of the axes. A data set (N, S) has the two rows more that row = first = 1 skip.
@@ -25,6 +26,9 @@ SCALARS = {
     "alpha": 0.3,
     "beta1": 0.8,
     "beta2": 0.95,
+    "clip_norm": 0.9,
+    "clip_value": 1.5,
+    "decaying": 5,
     "eps": 1e-3,
     "first": 1,
     "l1": 0.1,
@@ -63,7 +67,8 @@ class Call:
 
     @property
     def written(self):
-        return {o.name: self.named[o.name] for o in self.kernel.outputs}
+        given = self.named
+        return {o.name: given[o.name] for o in self.kernel.outputs if given[o.name] is not None}
 
     def mapped(self, function):
         """Return the same call on function(declared operand, array) for each array."""
@@ -76,9 +81,7 @@ class Call:
     def in_float64(self):
         """Return the call with its working dtype float64, for the reference."""
         return self.mapped(
-            lambda declared, array: array.astype(
-                "float64" if declared.dtype == "float" else array.dtype
-            )
+            lambda declared, array: array.astype("float64" if declared.floating else array.dtype)
         )
 
 
@@ -100,7 +103,7 @@ class Variant:
     @property
     def dtypes(self):
         """The working dtypes; where no operand has one, the name of either will do."""
-        floating = any(operand.dtype == "float" for operand in self.kernel.operands)
+        floating = any(operand.floating for operand in self.kernel.operands)
         return ("float32", "float64") if floating else ("float32",)
 
 
@@ -132,8 +135,10 @@ VALUES = {
     "step": lambda rng, shape: np.full(shape, 2**33 + 1),
     "v": lambda rng, shape: rng.random(shape),
     "weights": lambda rng, shape: rng.uniform(0.5, 2.0, shape),
-    "adam.step": lambda rng, shape: np.full(shape, 3),
-    "adamw.step": lambda rng, shape: np.full(shape, 3),
+    **dict.fromkeys(
+        [f"{name}.step" for name in ("adam", "adamw", "adam_update", "adamw_update")],
+        lambda rng, shape: np.full(shape, 3),
+    ),
     "poisson.t": lambda rng, shape: rng.poisson(2.0, shape),
     "sigmoid_cross_entropy.t": lambda rng, shape: rng.random(shape),
     "softmax_cross_entropy_dense.t": _masses,
@@ -141,17 +146,25 @@ VALUES = {
 }
 
 
-def make(kernel, dtype, size, *, absent=(), seed=0, source="float64", **scalars):
-    """Return a call; optional operands named in ``absent`` are None."""
+def make(kernel, dtype, size, *, absent=(), wide=(), seed=0, source="float64", **scalars):
+    """Return a call; optional operands named in ``absent`` are None.
+
+    Of the operands that may be as wide as bfloat16 or wider, those named in ``wide`` are wider.
+    """
     rng = np.random.default_rng(seed)
-    axes = SIZES[size]
+    axes = SIZES[size] | {"M": mask_bytes(SIZES[size]["O"])}
     values = {s.name: SCALARS[s.name] for s in kernel.scalars if s.name in SCALARS} | scalars
+    if "squares" in absent:
+        values["clip_norm"] = 0.0  # there is no norm without them
+    if "decaying" in values:
+        values["decaying"] = min(values["decaying"], axes["P"])
     call = Call(kernel, [], values)
     for declared in kernel.operands:
         if declared.name in absent:
             call.operands.append(None)
             continue
-        fixed = {"float": dtype, "real": source}.get(declared.dtype, declared.dtype)
+        choices = declared.dtypes(dtype)
+        fixed = source if declared.dtype == "real" else choices[-(declared.name in wide)]
         flipped = values.get(declared.transpose, False)
         call.operands.append(
             _array(call, declared, _shape(declared, axes, flipped), axes, rng, fixed)
@@ -169,20 +182,24 @@ def _shape(declared, axes, flipped):
 
 def _array(call, declared, shape, axes, rng, dtype):
     kernel, name = call.kernel, declared.name
+    floating = dtype in FLOATS
+    if dtype == "bfloat16":
+        dtype = pytest.importorskip("ml_dtypes").bfloat16
     if declared.mode == "overwrite" or (call.scalars.get("accumulate") is False and name == "c"):
-        garbage = np.nan if dtype.startswith("float") else 99
-        return np.full(shape, garbage, dtype)
+        return np.full(shape, np.nan if floating else 99, dtype)
     special = VALUES.get(f"{kernel.name}.{name}") or VALUES.get(name)
     if special:
         return special(rng, shape).astype(dtype)
-    activation = kernel.name.partition("_delta")[0]
+    activation = kernel.name.partition("_delta")[0].removesuffix("_dropout")
     if name == "a" and activation in ACTIVATIONS:
         f = oracles.ACTIVATIONS[activation]
+        scalars = {s.name: call.scalars[s.name] for s in KERNELS[activation].scalars}
         call.hidden["z"] = 2 * rng.standard_normal(shape)
-        return f(call.hidden["z"], **call.scalars).astype(dtype)
+        return f(call.hidden["z"], **scalars).astype(dtype)
     if dtype == "bool":
         return rng.random(shape) < 0.7
-    if dtype.startswith("float"):
+    if floating:
         return (2 * rng.standard_normal(shape)).astype(dtype)
-    high = axes["K"] if name == "labels" else axes["N"] if name == "permutation" else 100
+    places = {"labels": axes["K"], "permutation": axes["N"], "mask": 256}
+    high = places.get(name, 100)
     return rng.integers(high, size=shape).astype(dtype)

@@ -20,7 +20,7 @@ STEP = 1e-30
 def expected(call):
     """Return the arrays that the written operands of ``call`` must hold after it."""
     values = {
-        name: array if array is None or array.dtype.kind != "f" else array.astype(np.float64)
+        name: array if array is None or array.dtype.kind in "iub" else array.astype(np.float64)
         for name, array in (call.named | call.hidden).items()
     }
     return ORACLES[call.kernel.name](**values, **call.scalars)
@@ -83,6 +83,10 @@ def _activation_oracles(name):
     def biased(z, b, **scalars):
         return {"z": z + b, "a": f(z + b, **_without(scalars, "a"))}
 
+    def biased_dropout(z, b, seed, step, rate, stream, first, **scalars):
+        a = biased(z, b, **_without(scalars, "y"))
+        return a | {"y": _dropout(a["a"], seed, step, rate, stream, first)}
+
     def delta(da, z, **scalars):
         return _delta(f, da, z, **_without(scalars, "a", "dz", "db"))
 
@@ -90,11 +94,16 @@ def _activation_oracles(name):
         dz = delta(**values)["dz"]
         return {"dz": dz, "db": dz.sum(axis=0)}
 
+    def dropout_delta_bias_grad(dy, seed, step, rate, stream, first, **values):
+        return delta_bias_grad(da=_dropout(dy, seed, step, rate, stream, first), **values)
+
     return {
         name: forward,
         f"bias_{name}": biased,
+        f"bias_{name}_dropout": biased_dropout,
         f"{name}_delta": delta,
         f"{name}_delta_bias_grad": delta_bias_grad,
+        f"{name}_dropout_delta_bias_grad": dropout_delta_bias_grad,
     }
 
 
@@ -105,6 +114,28 @@ def _without(values, *names):
 def _matmul(a, b, c, transpose_a=False, transpose_b=False, accumulate=False):
     left, right = "...ji" if transpose_a else "...ij", "...kj" if transpose_b else "...jk"
     return {"c": np.einsum(f"{left},{right}->...ik", a, b) + (c if accumulate else 0)}
+
+
+def _product(a, b, bias=0.0, mask=None, transpose_a=False, transpose_b=False):
+    """The product, its bias added, the elements whose bit is not set in ``mask`` left out."""
+    c = _matmul(a, b, None, transpose_a, transpose_b)["c"] + bias
+    if mask is not None:
+        bits = np.unpackbits(mask, axis=1, bitorder="little")
+        c = np.where(bits[:, : c.shape[1]] == 1, c, 0)
+    return c
+
+
+def _matmul_bias_relu(a, b, bias, c, mask, **flags):
+    z = _product(a, b, bias, **flags)
+    bits = np.packbits(z > 0, axis=1, bitorder="little")
+    wide = np.zeros((len(z), 16 * -(-z.shape[1] // 128)), np.uint8)
+    wide[:, : bits.shape[1]] = bits
+    return {"c": z * (z > 0), "mask": wide}
+
+
+def _matmul_relu_delta(a, b, mask, c, db=None, **flags):
+    c = _product(a, b, mask=mask, **flags)
+    return {"c": c, "db": np.ones(len(c)) @ c}
 
 
 def _huber(z, t, threshold):
@@ -183,6 +214,33 @@ def _optimizer(update, *states):
     return oracle
 
 
+def _with_preparation(oracle):
+    """Return the oracle of an optimizer with all that is done to the gradient before it."""
+
+    def prepared(
+        params, grads, squares, rounded, l1, l2, decaying, clip_value, clip_norm, **values
+    ):
+        first = np.arange(len(params)) < decaying
+        g = grads + np.where(first, l1 * np.sign(params) + l2 * params, 0)
+        if clip_value:
+            g = np.clip(g, -clip_value, clip_value)
+        if clip_norm:
+            g = g * min(1.0, clip_norm / np.sqrt(squares.sum()))
+        after = oracle(params=params, grads=g, **values)
+        if "weight_decay" in values:
+            kept = oracle(params=params, grads=g, **values | {"weight_decay": 0.0})
+            after["params"] = np.where(first, after["params"], kept["params"])
+        return after | {"grads": g, "rounded": _bfloat16(after["params"])}
+
+    return prepared
+
+
+def _bfloat16(x):
+    """The nearest numbers of eight binary digits."""
+    mantissa, exponent = np.frexp(x)
+    return np.ldexp(np.rint(mantissa * 256) / 256, exponent)
+
+
 def _momentum(p, g, lr, velocity, t, momentum):
     velocity = momentum * velocity - lr * g
     return p + velocity, velocity
@@ -226,9 +284,27 @@ def _rows(condition, count):
     return {"count": count + sum(bool(row) for row in condition)}
 
 
+OPTIMIZERS: dict[str, Callable] = {
+    "sgd": _optimizer(lambda p, g, lr, t: (p - lr * g,)),
+    "momentum": _optimizer(_momentum, "velocity"),
+    "nesterov": _optimizer(_nesterov, "velocity"),
+    "adam": _optimizer(_adam, "m", "v"),
+    "adamw": _optimizer(_adam, "m", "v"),
+    "rmsprop": _optimizer(_rmsprop, "v"),
+    "adagrad": _optimizer(_adagrad, "v"),
+}
+
 ORACLES: dict[str, Callable] = {
     "matmul": _matmul,
     "batched_matmul": _matmul,
+    "matmul_bias": lambda a, b, bias, c, **flags: {"c": _product(a, b, bias, **flags)},
+    "matmul_bias_relu": _matmul_bias_relu,
+    "matmul_relu_delta": _matmul_relu_delta,
+    "matmul_relu_delta_bias_grad": _matmul_relu_delta,
+    "matmul_bias_grad": lambda a, b, c, db, **flags: {
+        "c": _product(a, b, **flags),
+        "db": np.ones(len(b)) @ b,
+    },
     "bias_add": lambda z, b, out: {"out": z + b},
     "bias_grad": lambda dz, db: {"db": sum(dz, np.zeros(dz.shape[1]))},
     **{k: f for name in ACTIVATION_NAMES for k, f in _activation_oracles(name).items()},
@@ -241,13 +317,9 @@ ORACLES: dict[str, Callable] = {
     },
     "dropout": lambda x, y, **values: {"y": _dropout(x, **values)},
     "dropout_delta": lambda dy, dx, **values: {"dx": _dropout(dy, **values)},
-    "sgd": _optimizer(lambda p, g, lr, t: (p - lr * g,)),
-    "momentum": _optimizer(_momentum, "velocity"),
-    "nesterov": _optimizer(_nesterov, "velocity"),
-    "adam": _optimizer(_adam, "m", "v"),
-    "adamw": _optimizer(_adam, "m", "v"),
-    "rmsprop": _optimizer(_rmsprop, "v"),
-    "adagrad": _optimizer(_adagrad, "v"),
+    **OPTIMIZERS,
+    **{f"{name}_update": _with_preparation(oracle) for name, oracle in OPTIMIZERS.items()},
+    "round_bfloat16": lambda params, rounded: {"rounded": _bfloat16(params)},
     "l1_penalty": lambda params, grads, l1: {"grads": grads + l1 * np.sign(params)},
     "l2_penalty": lambda params, grads, l2: {"grads": grads + l2 * params},
     "clip_value": lambda grads, limit: {"grads": np.clip(grads, -limit, limit)},

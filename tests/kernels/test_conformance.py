@@ -137,6 +137,8 @@ def test_the_reference_takes_any_layout(variant, dtype):
 
 @every_kernel
 def test_numba_refuses_other_layouts_before_it_writes(name):
+    if name in NUMBA_LACKS:
+        pytest.skip(NUMBA_LACKS[name])
     call = cases.Variant(KERNELS[name]).call("float32", "three")
     for place, array in enumerate(call.operands):
         if array.size == 1:
@@ -172,7 +174,7 @@ def test_what_is_not_finite_is_not_hidden(run, variant, dtype):
         return  # where the largest of NaNs lies is not defined
 
     def sprinkle(declared, array):
-        if declared.dtype != "float" or declared.mode == "overwrite":
+        if not declared.floating or declared.mode == "overwrite":
             return array
         rng = np.random.default_rng(list(declared.name.encode()))
         poison = rng.choice([np.nan, np.inf, -np.inf], array.shape)
@@ -183,7 +185,7 @@ def test_what_is_not_finite_is_not_hidden(run, variant, dtype):
     run_reference(truth)
     run(call)
     for name, array in call.written.items():
-        lost = np.isinf(truth.written[name]) & np.isnan(array)
+        lost = np.isinf(truth.written[name].astype(float)) & np.isnan(array.astype(float))
         close(array, np.where(lost, np.nan, truth.written[name]), dtype, name)
 
 

@@ -12,6 +12,7 @@ TARGETS = RNG.random((5, 4))
 DISTRIBUTION = RNG.dirichlet(np.ones(4), 5)
 LABELS = RNG.integers(4, size=5)
 LR, STEPS = 0.05, 30
+STATES = ("velocity", "m", "v")
 
 
 def activations(torch):
@@ -120,7 +121,12 @@ def optax_optimizers(optax):
     }
 
 
-OPTIMIZERS = [kernel.name for kernel in KERNELS.values() if kernel.family == "optimizer"]
+OPTIMIZERS = [
+    name.removesuffix("_update") + suffix
+    for name in KERNELS
+    if name.endswith("_update")
+    for suffix in ("", "_update")
+]
 
 
 def slope(params):
@@ -130,13 +136,12 @@ def slope(params):
 
 def trained(run, name):
     params = np.linspace(-1, 1.3, 12)
-    state = {
-        o.name: np.zeros(12) for o in KERNELS[name].outputs if o.name not in ("params", "grads")
-    }
+    state = {o.name: np.zeros(12) for o in KERNELS[name].outputs if o.name in STATES}
+    decay = {"decaying": 12} if name == "adamw_update" else {}
     for step in range(STEPS):
         clock = {"step": np.array([step])} if "step" in KERNELS[name].index else {}
         lr = np.array([LR])
-        evaluate(run, name, grads=slope(params), lr=lr, params=params, **state, **clock)
+        evaluate(run, name, grads=slope(params), lr=lr, params=params, **state, **clock, **decay)
     return params
 
 
@@ -145,7 +150,7 @@ def trained(run, name):
 def test_many_steps_against_torch(run, name):
     torch = pytest.importorskip("torch")
     params = torch.linspace(-1, 1.3, 12, dtype=torch.float64)
-    optimizer = torch_optimizers(torch)[name]([params])
+    optimizer = torch_optimizers(torch)[name.removesuffix("_update")]([params])
     for _ in range(STEPS):
         params.grad = slope(params)
         optimizer.step()
@@ -157,7 +162,7 @@ def test_many_steps_against_torch(run, name):
 def test_many_steps_against_optax(run, name):
     jax, optax = pytest.importorskip("jax"), pytest.importorskip("optax")
     with jax.enable_x64(True):
-        optimizer = optax_optimizers(optax)[name]
+        optimizer = optax_optimizers(optax)[name.removesuffix("_update")]
         params = jax.numpy.linspace(-1, 1.3, 12, dtype="float64")
         state = optimizer.init(params)
         for _ in range(STEPS):
