@@ -100,6 +100,23 @@ def test_labels(name):
         trainer().fit(X, bad)
 
 
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize("name", ["X", "y", "sample_weight"])
+def test_arrays_of_a_gpu_on_the_cpu(name, backend):
+    there = type("ndarray", (), {"__module__": "cupy", "__cuda_array_interface__": {}})()
+    given = {"X": X, "y": y, "sample_weight": np.ones(37)} | {name: there}
+    words = f"{name} is a cupy array on a GPU", "device='cuda'", f"cupy.asnumpy({name})"
+    model = trainer(backend=backend)
+    with refused(*words):
+        model.fit(**given)
+    model.fit(X, y)
+    with refused(*words):
+        model.evaluate(**given)
+    if name == "X":
+        with refused(*words):
+            model.predict(there)
+
+
 def test_labels_of_one_class_may_be_evaluated():
     model = trainer()
     model.fit(X, y)

@@ -2,11 +2,14 @@
 
 import tracemalloc
 import warnings
+from typing import ClassVar
 
 import array_api_strict
 import numpy as np
 import pytest
 
+from gpubp.backends.numba import NumbaBackend
+from gpubp.backends.numpy import NumpyBackend
 from gpubp.data import check
 from gpubp.errors import CopyWarning, InputError
 
@@ -228,6 +231,119 @@ def test_awkward_targets_are_copied_without_a_word():
         assert array.flags.c_contiguous
         assert array.dtype.isnative
     np.testing.assert_array_equal(y[:, 0], [0, 2, 4, 6])
+
+
+class OnGpu:
+    """What a GPU array shows of itself; nothing may read it."""
+
+    __module__ = "cupy"
+
+    def __init__(self, index=0):
+        self.index = index
+
+    @property
+    def __cuda_array_interface__(self):
+        raise AssertionError("its memory is not to be read")
+
+    def __dlpack_device__(self):
+        return 2, self.index
+
+    def __dlpack__(self, **_):
+        raise AssertionError("its memory is not to be read")
+
+
+class Older:
+    """One that knows no DLPack."""
+
+    __module__ = "numba.cuda"
+    __cuda_array_interface__: ClassVar = {"data": (64, False)}
+
+
+class Kept(NumpyBackend):
+    """A backend that takes the arrays of a GPU."""
+
+    def adopt(self, array):
+        return ("adopted", array)
+
+    def holds(self, array):
+        return True
+
+
+class TestAdmission:
+    @pytest.mark.parametrize(
+        ("array", "remedy"),
+        [
+            (OnGpu(), r"X is a cupy array on a GPU.*device='cuda'.*cupy\.asnumpy\(X\)"),
+            (Older(), r"X is a numba array on a GPU.*X\.copy_to_host\(\)"),
+            (
+                type("Tensor", (OnGpu,), {"__module__": "torch"})(),
+                r"X is a torch array on a GPU.*X\.cpu\(\)\.numpy\(\)",
+            ),
+            (type("Array", (OnGpu,), {"__module__": "jaxlib"})(), r"np\.asarray\(X\)"),
+        ],
+    )
+    @pytest.mark.parametrize("backend", [NumpyBackend(), NumbaBackend(1)])
+    def test_the_cpu_refuses_arrays_of_a_gpu(self, array, remedy, backend):
+        with pytest.raises(InputError, match=remedy):
+            check.admit(array, backend, "X")
+
+    def test_a_gpu_adopts_them(self):
+        array = OnGpu()
+        assert check.admit(array, Kept(), "X") == ("adopted", array)
+
+    @pytest.mark.parametrize("thing", [None, [[1.0]], "text", 3])
+    def test_what_is_no_array_is_left_to_the_other_checks(self, thing):
+        assert check.admit(thing, Kept(), "X") is thing
+
+    def test_an_array_of_the_host_is_the_very_one(self):
+        for array in (np.ones(3), array_api_strict.ones(3)):
+            assert check.admit(array, NumpyBackend(), "X") is array
+
+    def test_a_library_that_hands_nothing_over_is_quoted(self):
+        class Refusing(NumpyBackend):
+            def adopt(self, array):
+                raise BufferError("it is too strange")
+
+        with pytest.raises(InputError, match=r"numpy: it is too strange; pass np\.asarray\(X\)"):
+            check.admit(np.ones(3), Refusing(), "X")
+
+
+class TestTorch:
+    @pytest.fixture
+    def torch(self):
+        return pytest.importorskip("torch")
+
+    def test_a_tensor_is_used_in_place(self, torch):
+        X = torch.arange(12.0).reshape(4, 3)
+        assert check.features(X) is X
+
+    def test_one_that_is_not_contiguous_is_copied(self, torch):
+        """Its address is all that a kernel gets: its strides would be lost."""
+        X = torch.arange(12.0).reshape(3, 4).T
+        with pytest.warns(CopyWarning, match=r"; X\.contiguous\(\) once, before"):
+            copy = check.features(X)
+        assert copy.is_contiguous()
+        assert torch.equal(copy, X)
+        assert check.values(X[:, 0], rows=4).is_contiguous()
+
+    def test_a_gradient_would_be_lost(self, torch):
+        X = torch.ones(4, 3, requires_grad=True)
+        with pytest.raises(InputError, match=r"X is a tensor that requires a gradient.*X\.detach"):
+            check.admit(X, NumpyBackend(), "X")
+
+
+def test_the_checks_look_at_a_gpu_array_in_few_large_blocks(monkeypatch):
+    """Each block is waited for there."""
+    X = np.ones((1 << 14, 128), "float32")  # 8 MiB
+    seen = []
+    real = np.isfinite
+    xp = check.array_namespace(X)
+    monkeypatch.setattr(xp, "isfinite", lambda part: seen.append(part.shape) or real(part))
+    for on_gpu, blocks in ((False, 2), (True, 1)):
+        monkeypatch.setattr(check, "_on_gpu", lambda array, answer=on_gpu: answer)
+        seen.clear()
+        check.features(X)
+        assert len(seen) == blocks
 
 
 def test_inputs_are_not_modified():
