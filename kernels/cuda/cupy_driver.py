@@ -106,9 +106,9 @@ class CupyDriver(Driver):
         return adopted
 
     def upload(self, array: Any) -> Array:
-        """Return a copy of a NumPy array on the device."""
+        """Return a C-contiguous copy of a NumPy array on the device."""
         with self._memory_for(array.nbytes):
-            return self.xp.array(array)
+            return self.xp.array(array, order="C")
 
     def download(self, array: Array) -> Any:
         """Return a copy of a device array as a NumPy array."""
