@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubp import devices
+from gpubp import backends, devices
 from gpubp.callbacks import Run
 from gpubp.errors import CheckpointError, InputError, unknown_name
 from gpubp.history import History
@@ -96,7 +96,7 @@ def rebuild(
     with _describing(path):
         trained_with, saved = document["backend"], document["precision"]
         for what, name, known in (
-            ("backend", trained_with, devices.DEVICE_OF),
+            ("backend", trained_with, backends.DEVICES),
             ("precision", saved, devices.PRECISIONS),
         ):
             if name not in known:

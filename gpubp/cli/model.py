@@ -9,11 +9,12 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubp.backends import DEVICES
 from gpubp.cli.params import Command, Name
 from gpubp.cli.progress import compilation_shown
 from gpubp.data.prepare import Recipe
 from gpubp.data.target import Target
-from gpubp.devices import DEVICE_OF, PRECISIONS
+from gpubp.devices import PRECISIONS
 from gpubp.errors import InputError
 from gpubp.trainer import Trainer
 
@@ -32,8 +33,8 @@ def with_device(command: Command) -> Command:
     )
     backend = click.option(
         "--backend",
-        type=Name("backend", DEVICE_OF),
-        help=f"{', '.join(DEVICE_OF)}.  [default: the model's, or the fastest of the device]",
+        type=Name("backend", DEVICES),
+        help=f"{', '.join(DEVICES)}.  [default: the model's, or the fastest of the device]",
     )
     precision = click.option(
         "--precision",
