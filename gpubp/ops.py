@@ -209,7 +209,7 @@ def _check_memory(kernel: Kernel, operands: Sequence[Any], xp: Any) -> None:
     """
     overlap = getattr(xp, "shares_memory", lambda a, b: a is b)
     for written, target in zip(kernel.operands, operands, strict=True):
-        if not written.written:
+        if not written.written or target is None:
             continue
         if not is_writeable_array(target):
             raise OperandError(

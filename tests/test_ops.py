@@ -77,7 +77,8 @@ def through_the_door(call, **how):
     if call.kernel.name == "put_rows":
         how = how | {"out": call.named["out"]}
     elif "out" in parameters:
-        taken = {k: v for k, v in call.written.items() if k not in inputs or k == "out"}
+        outputs = [o.name for o in call.kernel.outputs]
+        taken = {k: call.named[k] for k in outputs if k not in inputs or k == "out"}
         how = how | {
             "out": next(iter(taken.values())) if len(taken) == 1 else tuple(taken.values())
         }
@@ -95,7 +96,7 @@ def test_every_kernel_has_its_door(variant, how):
     for name, array in call.written.items():
         np.testing.assert_allclose(array, expected[name], rtol=1e-12, atol=1e-13)
     returned = result if isinstance(result, tuple) else () if result is None else (result,)
-    given = list(call.written.values())
+    given = [None, *call.written.values()]
     assert all(any(array is x for x in given) for array in returned)
 
 
@@ -104,6 +105,7 @@ INFERRED = [
     for name, kernel in KERNELS.items()
     if "out" in inspect.signature(getattr(ops, name)).parameters
     and kernel.family not in ("data", "random")
+    and name != "round_bfloat16"  # which NumPy can't make
 ]
 
 
@@ -121,6 +123,9 @@ def test_outputs_that_are_left_out_are_made(name, dtype, array, how):
     result = door(**{n: array(call.named[n]) for n in inputs}, **call.scalars, **how)
     outputs = [o.name for o in KERNELS[name].outputs if o.name not in inputs]
     for key, got in zip(outputs, result if len(outputs) > 1 else [result], strict=True):
+        if KERNELS[name].index[key].optional:
+            assert got is None
+            continue
         assert isinstance(got, type(array([0.0])))
         assert np.asarray(got).dtype == call.named[key].dtype
         assert got.shape == call.named[key].shape
@@ -206,6 +211,45 @@ def test_the_setting_lasts_and_survives_an_error(monkeypatch):
     assert ran == ["relu", "relu"]
 
 
+def test_cupy_arrays_run_in_cuda_unless_the_reference_is_asked_for(monkeypatch):
+    ran = []
+    monkeypatch.setattr(ops, "is_cupy_namespace", lambda xp: xp is array_api_strict)
+    monkeypatch.setattr(ops, "_run_cuda", lambda kernel, *rest: ran.append(kernel.name))
+    z = array_api_strict.asarray([-1.0, 2.0])
+    ops.relu(z)
+    assert list(ops.tanh(z, backend="reference")) == pytest.approx(np.tanh([-1.0, 2.0]))
+    with ops.use_backend("reference"):
+        assert list(ops.relu(z)) == [0, 2]
+    with ops.use_backend("numba"):  # which is for NumPy arrays
+        ops.sigmoid(z)
+    with pytest.raises(OperandError, match="backend='numba' chooses for NumPy arrays"):
+        ops.relu(z, backend="numba")
+    assert ran == ["relu", "sigmoid"]
+
+
+def test_the_reference_can_be_asked_for_everywhere():
+    z = np.array([-1.0, 2.0])
+    for array in (np.asarray, array_api_strict.asarray):
+        assert list(ops.relu(array(z), backend="reference")) == [0, 2]
+
+
+@both_backends
+def test_bfloat16_is_read_and_written_and_summed_in_float32(how):
+    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+    dz = np.full((1000, 2), 1.0, bfloat16)  # whose sum has more digits than bfloat16
+    db = ops.bias_grad(dz, **how)
+    assert (db.dtype, db.tolist()) == (np.float32, [1000, 1000])
+    dw = ops.matmul(dz, dz, transpose_a=True, out=np.empty((2, 2), np.float32), **how)
+    assert dw.tolist() == [[1000, 1000], [1000, 1000]]
+    assert ops.relu(dz, **how).dtype == bfloat16
+    loss, dout = ops.squared_error(
+        np.full((3, 1), 1.001, np.float32), np.ones((3, 1), np.float32),
+        out=(None, np.empty((3, 1), bfloat16)), **how,
+    )  # fmt: skip
+    assert dout.dtype == bfloat16
+    assert loss == pytest.approx(1.5e-6, rel=1e-3)  # the logits were not rounded
+
+
 def test_any_layout_is_read_in_numpy_and_refused_in_numba():
     z = np.arange(-6.0, 6.0).reshape(3, 4)
     np.testing.assert_array_equal(ops.relu(z.T), ops.relu(z).T)
@@ -240,7 +284,10 @@ REFUSED = {
         lambda how: ops.bias_add(Z, array_api_strict.ones(2), **how),
         r"one library.*z: numpy\.ndarray, b: array_api_strict",
     ),
-    "integers": (lambda how: ops.relu(LABELS, **how), "dtype int64, needs float32 or float64"),
+    "integers": (
+        lambda how: ops.relu(LABELS, **how),
+        "dtype int64, needs float32 or float64 or bfloat16",
+    ),
     "half precision": (lambda how: ops.relu(Z.astype("f2"), **how), "float16"),
     "two precisions": (
         lambda how: ops.bias_add(Z, np.ones(2, "f4"), **how),
@@ -318,6 +365,18 @@ REFUSED = {
     "a scalar out of its range": (
         lambda how: ops.dropout(Z, 0, 0, rate=1.0, stream=0, **how),
         "scalar 'rate' must be at least 0 and below 1, got 1.0",
+    ),
+    "a mask of another length": (
+        lambda how: ops.matmul_relu_delta(SQUARE, SQUARE, np.zeros((2, 1), "u1"), **how),
+        r"'mask' needs shape \(B, M\) with M = 16, got \(2, 1\)",
+    ),
+    "a norm of nothing": (
+        lambda how: ops.sgd_update(FLAT.copy(), 0.1, FLAT.copy(), clip_norm=1.0, **how),
+        "sgd_update: clip_norm divides by a norm; pass its squares",
+    ),
+    "a dtype that NumPy cannot make": (
+        lambda how: ops.round_bfloat16(FLAT, **how),
+        "has no dtype bfloat16 to make the output of; pass an array of it as out",
     ),
     "a permutation of more": (
         lambda how: ops.gather(Z, np.array([0, 3]), 0, out=np.ones((2, 2)), **how),
