@@ -43,6 +43,7 @@ class Window:
             for half in self._staging:
                 half[name] = driver.pinned((block, *shape[1:]), dtype)
         self.positions = driver.upload(np.arange(count, dtype=np.int64) % (2 * block))
+        driver.synchronize()  # copies beside wait for nothing, so not for these zeros
         self._order: NDArray[np.int64] = np.arange(0)
         self._filled: dict[int, Future[Event]] = {}
         self._copies: list[Event | None] = [None, None]  # the last into each half
