@@ -160,16 +160,22 @@ class Engine:
     def check_memory(self, data: Data, batch_size: int) -> int:
         """Return the bytes of device memory that training takes beside data and parameters.
 
+        What it needs at least are these and two minibatches of the data.
+
         Raises:
             DeviceMemoryError: there are not so many; said is how many, and which minibatch fits.
         """
-        need, free = self._memory(data, batch_size), self.backend.free_memory()
+
+        def least(rows: int) -> int:
+            return self._memory(data, rows) + data.least_bytes(self.backend, rows)
+
+        need, free = least(batch_size), self.backend.free_memory()
         if need <= free:
-            return need
+            return self._memory(data, batch_size)
         fitting = 0
         for bit in reversed(range(batch_size.bit_length())):
             larger = fitting + (1 << bit)
-            if larger < batch_size and self._memory(data, larger) <= free:
+            if larger < batch_size and least(larger) <= free:
                 fitting = larger
         remedy = (
             f"the largest batch_size that fits is {fitting}"
@@ -178,7 +184,8 @@ class Engine:
         )
         raise DeviceMemoryError(
             f"training with batch_size {batch_size} needs {need:,} bytes of device memory beside "
-            f"data and parameters, and {int(free):,} are free; {remedy}"
+            f"the parameters, room for two minibatches of the data included, and {int(free):,} are "
+            f"free; {remedy}"
         )
 
     def _memory(self, data: Data, batch_size: int) -> int:
@@ -195,6 +202,12 @@ class Engine:
             for kind, size in kinds
             if (kind, data.inputs, size, True) not in self._executables
         )
+
+    def release(self, *kinds: str) -> None:
+        """Let go of the data that plans of these kinds were bound to; of all kinds, if none."""
+        for (kind, *_), executable in self._executables.items():
+            if not kinds or kind in kinds:
+                executable.release()
 
     def prepare(self, data: Data, rates: Array, batch_size: int) -> None:
         """Make all ready for :meth:`train` with the same arguments, compilation included."""

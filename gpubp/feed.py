@@ -15,9 +15,9 @@ from gpubp.errors import DeviceMemoryError
 from gpubp.kernels.contract import dtype_name
 from gpubp.plan.build import Inputs
 
-_BLOCK_BYTES = (
-    256 << 20
-)  # of half a window: a copy of milliseconds, next to which its start is nothing
+_POSITION_BYTES = 8  # of a row, in a window
+# Of half a window, at most: a copy of milliseconds, beside which its start is nothing.
+_BLOCK_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,14 @@ class Data:
         named = {"X": self.x, "y": self.y, "weights": self.weights}
         return {name: array for name, array in named.items() if array is not None}
 
+    def least_bytes(self, backend: Backend, unit: int) -> int:
+        """Return the bytes that :meth:`placed` moves to the device at least."""
+        host = {name: a for name, a in self._columns().items() if not backend.holds(a)}
+        if not host or math.isinf(backend.free_memory()):
+            return 0
+        row = Window.bytes_of_row(host)
+        return min(row * self.size, 2 * row * unit + _POSITION_BYTES * self.size)
+
     def placed(
         self, backend: Backend, unit: int, reserve: int, moved: dict[int, Array] | None = None
     ) -> Data:
@@ -92,14 +100,15 @@ class Data:
         host = {name: array if name in host else backend.to_host(array)
                 for name, array in self._columns().items()}  # fmt: skip
         row = Window.bytes_of_row(host)
-        room -= 8 * self.size  # positions
-        most = min(room, 2 * _BLOCK_BYTES, 2 * row * self.size)
+        room -= _POSITION_BYTES * self.size
+        most = min(room / 2, 2 * _BLOCK_BYTES, 2 * row * self.size)  # others may need one, too
         block = max(1, int(most) // (2 * row * unit)) * unit
         if 2 * row * block > room:
             raise DeviceMemoryError(
                 f"the data ({row * self.size:,} bytes) don't fit on the device, and of the "
                 f"{max(0, int(room)):,} bytes that are left for a part of them, two minibatches of "
-                f"{unit} rows need {2 * row * unit:,}; use a smaller batch_size"
+                f"{unit} rows need {2 * row * unit:,}; free what else is on it, or use a "
+                "smaller batch_size"
             )
         window = backend.window(host, self.size, block)
         rows = np.arange(self.size) if self.rows is None else backend.to_host(self.rows)

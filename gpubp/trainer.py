@@ -25,6 +25,7 @@ from gpubp.errors import InputError, NonFiniteError
 from gpubp.feed import Data
 from gpubp.history import History
 from gpubp.interrupts import deferred
+from gpubp.kernels.contract import WIDE
 from gpubp.losses import LOSSES, Loss, SigmoidCrossEntropy, SoftmaxCrossEntropy
 from gpubp.network import Sequential
 from gpubp.optimizers import OPTIMIZERS, Optimizer
@@ -227,6 +228,7 @@ class Trainer:
             for callback in self._callbacks:
                 callback.close()
             self._callbacks = []
+            self._trained().release()
         self._run, self._callback_states = None, {}
         return self.history
 
@@ -287,7 +289,10 @@ class Trainer:
         """
         self._trained()
         data = self._checked(X, y, sample_weight, fitting=False)
-        return self._metrics(self._trained().placed(data, "evaluation"))
+        engine = self._trained()
+        metrics = self._metrics(engine.placed(data, "evaluation"))
+        engine.release("evaluation")
+        return metrics
 
     @_on_device
     def plan(self, batch_size: int) -> Plan:
@@ -299,7 +304,7 @@ class Trainer:
         engine = self._trained()
         outputs = self.network.outputs(engine.features)
         labels = isinstance(self.loss, SoftmaxCrossEntropy)
-        dtype = PRECISIONS[self.precision]
+        dtype = WIDE[PRECISIONS[self.precision]]
         inputs = Inputs(
             engine.features, dtype, "labels" if labels else "values", outputs,
             "int64" if labels else dtype,
@@ -457,6 +462,7 @@ class Trainer:
         engine = self._trained()
         x = check.features(check.admit(X, self._backend, "X"), columns=engine.features)
         out = finish(engine.predict(engine.placed(Data(x), "prediction"), link=link))
+        engine.release("prediction", "output")
         return out if self._backend.holds(x) else self._backend.to_host(out)
 
     def _shaped(self, out: Any) -> Any:

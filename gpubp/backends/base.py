@@ -89,6 +89,10 @@ class Executable(ABC):
             PlanError: an array that the plan needs is not among them.
         """
 
+    def release(self) -> None:
+        """Let go of the arrays of the last :meth:`bind`, so that their memory can be used again."""
+        self.data = {}
+
     @abstractmethod
     def run(self, steps: int) -> Outcome:
         """Run ``steps`` steps; on KeyboardInterrupt finish the one under way and raise it again."""
@@ -149,7 +153,7 @@ class Backend(ABC):
 
     @abstractmethod
     def has(self, call: Call) -> bool:
-        """Return whether the backend has a version of its own for a call of this shape and dtype."""
+        """Return whether the backend has a version of its own for a call: kernel, shape, dtype."""
 
     @abstractmethod
     def call(self, kernel: str, operands: Sequence[Array | None], **scalars: float) -> None:

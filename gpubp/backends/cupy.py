@@ -173,6 +173,12 @@ class CupyExecutable(Executable):
         self._graphs.clear()
         self._launches = [self._bound(call) for call in self.plan.calls]
 
+    def release(self) -> None:
+        """Let go of the arrays of the last :meth:`bind`, and of the graphs that read them."""
+        super().release()
+        self._vectors, self._launches = {}, []
+        self._graphs.clear()
+
     def run(self, steps: int) -> Outcome:
         """Run the steps as graphs; the host waits at the end alone."""
         self._stop = False

@@ -112,6 +112,12 @@ class NumbaExecutable(Executable):
         self._serial = [self._writer.serial()]
         self._parallel = self._writer.parallel() if len(self.shares) > 1 else self._serial
 
+    def release(self) -> None:
+        """Let go of the arrays of the last :meth:`bind`."""
+        super().release()
+        for share in self.shares:
+            share.vectors, share.data = {}, {}
+
     def run(self, steps: int) -> Outcome:
         """Run the steps, on one thread or several, whichever is the faster at the time."""
         first, *others = (share.vectors[COUNTERS] for share in self.shares)

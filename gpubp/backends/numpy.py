@@ -85,6 +85,11 @@ class NumpyExecutable(Executable):
         self._vectors = {**vectors, PARTIALS: self._partials}
         self._bound = [self._function(call) for call in self.plan.calls]
 
+    def release(self) -> None:
+        """Let go of the arrays of the last :meth:`bind`."""
+        super().release()
+        self._vectors, self._bound = {}, []
+
     def run(self, steps: int) -> Outcome:
         """Run the calls in order, step after step, on a thread of their own."""
         self._stop = False
