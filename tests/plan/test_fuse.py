@@ -1,30 +1,22 @@
-"""Fusion: which pairs of calls become one, which must not, and that no result changes."""
+"""Fusion of elementwise passes: which calls become one, which must not. Of products and the update
+see test_epilogues.py and test_update.py; that no result changes, test_fused_results.py."""
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
-from networks import data, make
+from fusing import kernels, plan_of
 
-from gpubp import Activation, Dense, Dropout, Sequential, Trainer
-from gpubp.backends.numba import NumbaBackend
-from gpubp.backends.numpy import NumpyBackend
-from gpubp.kernels.spec import ACTIVATIONS, ELEMENTWISE
+from gpubp import Activation, Dense, Dropout
+from gpubp.kernels.spec import ELEMENTWISE
 from gpubp.plan.fuse import fuse
 
 
-def plan_of(*layers):
-    """Return a training plan as it is lowered, nothing fused."""
-    trainer = Trainer(Sequential(*layers), backend="numpy")
-    trainer.initialize(5)
-    return trainer.plan(8)
+def elementwise(call):
+    """What a backend has whose products are plain."""
+    return not call.kernel.startswith("matmul_")
 
 
-def kernels(calls):
-    return [call.kernel for call in calls]
-
-
-def fused(plan, has=lambda name: True):
+def fused(plan, has=elementwise):
     return fuse(plan, has)
 
 
@@ -77,10 +69,48 @@ def test_dropout_between_delta_and_bias_gradient_is_no_activation():
     assert "bias_grad" in kernels(plan.backward)[-2:]
 
 
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_dropout_joins_the_activation_beside_it_both_ways(name):
+    plan = fused(plan_of(Dense(4, name), Dropout(0.5), Dense(3)))
+    both = {f"bias_{name}_dropout", f"{name}_dropout_delta_bias_grad"}
+    assert both <= {*kernels(plan.calls)} or name == "identity"
+
+
+def test_the_operands_of_activation_and_dropout():
+    plan = fused(plan_of(Dense(4, "tanh"), Dropout(0.25), Dense(3)))
+    forward = next(call for call in plan.forward if call.kernel == "bias_tanh_dropout")
+    assert [b.name for b in forward.operands] == ["z1", "b1", "seed", "step", "a1", "a2"]
+    assert dict(forward.scalars).keys() == {"rate", "stream", "first"}
+    assert forward.formula == "z1 += b1; a1 = tanh(z1); a2 = a1 ⊙ m2 / 0.75"
+    back = next(call for call in plan.backward if call.kernel == "tanh_dropout_delta_bias_grad")
+    assert [b.name for b in back.operands] == ["da2", "a1", "seed", "step", "dz1", "db1"]
+    assert back.scalars == forward.scalars
+    assert (
+        back.formula == "da1_kept = da2 ⊙ m2 / 0.75; dz1 = da1_kept ⊙ tanh'(a1); db1 = Σ_rows dz1"
+    )
+
+
+def test_a_gradient_behind_dropout_that_is_read_elsewhere_is_still_written():
+    plan = plan_of(Dense(4, "tanh"), Dropout(0.25), Dense(3))
+    kept = next(call.operands[-1] for call in plan.backward if call.kernel == "dropout_delta")
+    reader = next(call for call in plan.backward if call.kernel == "bias_grad")
+    reader = replace(reader, operands=(kept, replace(reader.operands[1], name="other")))
+    watched = fused(replace(plan, backward=(*plan.backward, reader)))
+    assert kernels(watched.backward).count("dropout_delta") == 1
+    assert "tanh_delta_bias_grad" in kernels(watched.backward)
+
+
+def test_a_gradient_that_a_product_made_is_no_delta():
+    """matmul_bias_grad is the bias gradient of the product's operand, not of its result."""
+    plan = fused(plan_of(Dense(4), Dense(3)), lambda call: True)
+    assert kernels(plan.backward) == ["matmul_bias_grad", "matmul", "matmul_bias_grad"]
+    assert [b.name for b in plan.backward[2].operands] == ["x", "dz1", "dW1", "db1"]
+
+
 def test_only_what_the_backend_has_is_fused():
     plan = plan_of(Dense(4, "relu"), Dense(3))
-    assert fused(plan, lambda name: False) == plan
-    some = fused(plan, lambda name: name == "bias_relu")
+    assert fused(plan, lambda call: False) == plan
+    some = fused(plan, lambda call: call.kernel == "bias_relu")
     assert "bias_relu" in kernels(some.forward)
     assert some.backward == plan.backward
 
@@ -118,20 +148,3 @@ def of_another(call):
     """Return the same call on a first operand that has nothing to do with the call before."""
     first, *rest = call.operands
     return replace(call, operands=(replace(first, name="other"), *rest))
-
-
-@pytest.mark.parametrize("name", ACTIVATIONS)
-@pytest.mark.parametrize(("way", "backend"), [("numpy", NumpyBackend), ("numba-1", NumbaBackend)])
-def test_results_are_the_same_fused_and_not(way, backend, name, monkeypatch):
-    results = []
-    X, y = data(dtype=np.float64)
-    for fuses in (True, False):
-        monkeypatch.setattr(backend, "has", lambda self, kernel, fuses=fuses: fuses)
-        trainer = make(
-            way, Dense(7, name), Dropout(0.2), Dense(6, name), Dense(3), precision="fp64"
-        )
-        trainer.fit(X, y, epochs=2, batch_size=8)
-        pairs = [k for k in kernels(trainer.plan(8).calls) if k.endswith("_delta_bias_grad")]
-        assert bool(pairs) == (fuses and name in ELEMENTWISE and name != "identity")
-        results.append(trainer.parameters())
-    np.testing.assert_allclose(*results, rtol=1e-12, atol=1e-13)
