@@ -20,7 +20,7 @@ from gpubp.kernels.spec import KERNELS
 REGISTERS = {
     "activations": 96,
     "data": 56,
-    "gradients": 40,
+    "gradients": 48,
     "losses": 80,
     "matrix": 56,
     "metrics": 64,
