@@ -58,7 +58,7 @@ class Data:
         return {**self._columns(), **({} if self.rows is None else {"permutation": self.rows})}
 
     def _columns(self) -> dict[str, Array]:
-        named = {"X": self.x, "y": self.y, "weights": self.weights}
+        named: dict[str, Array] = {"X": self.x, "y": self.y, "weights": self.weights}
         return {name: array for name, array in named.items() if array is not None}
 
     def least_bytes(self, backend: Backend, unit: int) -> int:
@@ -84,7 +84,8 @@ class Data:
             DeviceMemoryError: not even two minibatches fit.
         """
         moved = {} if moved is None else moved
-        there = {name: moved.get(id(array), array) for name, array in self._columns().items()}
+        columns = self._columns().items()
+        there: dict[str, Array] = {name: moved.get(id(array), array) for name, array in columns}
         host = {name: array for name, array in there.items() if not backend.holds(array)}
         room = backend.free_memory() - reserve
         if math.isinf(room) or sum(array.nbytes for array in host.values()) <= room:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import numpy as np
 from array_api_compat import array_namespace
@@ -44,11 +44,11 @@ def _on_device(
     """Run a method with the trainer's device as the current one."""
 
     @wraps(method)
-    def run(self: Trainer, *args: P.args, **kwargs: P.kwargs) -> R:
+    def run(self: Trainer, /, *args: P.args, **kwargs: P.kwargs) -> R:
         with self._backend.active():
             return method(self, *args, **kwargs)
 
-    return run
+    return cast("Callable[Concatenate[Trainer, P], R]", run)
 
 
 class Trainer:

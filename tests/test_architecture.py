@@ -19,6 +19,7 @@ RANKS = [
     ["gpubp.initializers", "gpubp.data", "gpubp.schedules", "gpubp.history", "gpubp.checkpoint"],
     ["gpubp.layers", "gpubp.losses", "gpubp.optimizers"],
     ["gpubp.interrupts", "gpubp.backends", "gpubp.network"],
+    ["gpubp.feed"],
     ["gpubp.devices", "gpubp.callbacks", "gpubp.engine"],
     ["gpubp.gradients", "gpubp.state", "gpubp.epochs", "gpubp.trainer"],
     ["gpubp.cli"],
@@ -95,7 +96,11 @@ def test_plans_and_reference_kernels_know_no_numpy() -> None:
     assert _importers("numpy"), "the test sees no import at all"
 
 
-@pytest.mark.parametrize("library", ["cupy", "torch", "jax"])
+def test_cupy_is_imported_by_its_driver_only() -> None:
+    assert _importers("cupy") == {"gpubp.kernels.cuda.cupy_driver"}
+
+
+@pytest.mark.parametrize("library", ["torch", "jax"])
 def test_no_other_array_library_is_imported(library: str) -> None:
     assert not _importers(library)
 

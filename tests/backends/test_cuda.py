@@ -191,7 +191,7 @@ class TestStreaming:
     """Data that do not fit on the device go through it in blocks, with the same bits."""
 
     @staticmethod
-    def trained(capacity, rows=500, loss="softmax_cross_entropy", fraction=0.0, **options):
+    def trained(capacity, rows=3000, loss="softmax_cross_entropy", fraction=0.0, **options):
         driver = Machine(capacity=capacity).drivers[0]
         X, y = data(loss, rows=rows, features=40)
         weights = np.linspace(0.1, 2, rows) if options.pop("weights", False) else None
@@ -199,16 +199,17 @@ class TestStreaming:
         trainer = cuda(Dense(6, "relu"), Dense(3), driver=driver, loss=loss)
         held_out = {"validation_fraction": fraction} if fraction else {}
         if not fraction:
-            held_out = {"validation_data": (X[:300], y[:300])}
-        trainer.fit(X, y, epochs=3, batch_size=8, sample_weight=weights, **held_out, **options)
+            held_out = {"validation_data": (X[:2000], y[:2000])}
+        trainer.fit(X, y, epochs=3, batch_size=64, sample_weight=weights, **held_out, **options)
         losses = [trainer.history.column(name) for name in ("loss", "val_loss")]
         metrics = trainer.evaluate(X, y, weights)
         return driver, [*bits(trainer), *losses, [*metrics.values()], trainer.forward(X)]
 
     @pytest.mark.parametrize("options", WINDOWED.values(), ids=WINDOWED)
     def test_the_same_bits_as_with_all_of_it_on_the_device(self, options, monkeypatch):
-        monkeypatch.setattr("gpubp.engine.EVALUATION_ROWS", 16)
-        monkeypatch.setattr("gpubp.trainer.EVALUATION_ROWS", 16)
+        for name in ("gpubp.engine.EVALUATION_ROWS", "gpubp.trainer.EVALUATION_ROWS"):
+            monkeypatch.setattr(name, 100)
+        monkeypatch.setattr("gpubp.feed._BLOCK_BYTES", 40_000)  # some 250 rows
         windows = []
         through = Data._through_window
         monkeypatch.setattr(
@@ -217,7 +218,7 @@ class TestStreaming:
         )  # fmt: skip
         _, expected = self.trained(2**30, **options)
         assert not windows
-        _, streamed = self.trained(140_000, **options)
+        _, streamed = self.trained(520_000, **options)
         assert any(w.window.count > 4 * w.window.block for w in windows), "several blocks an epoch"
         assert_same(streamed, expected)
 
