@@ -1,0 +1,119 @@
+"""The command: its options, the order of the parts, and the time that is left.
+
+This process touches no device and imports nothing of gpubp: each part has processes of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from gpu import report, smi
+from gpu.document import RESULTS, Document, RefusedError
+from gpu.parts import GROUPS, FailedError, Part, Setting, SkippedError, table
+from gpu.process import ProcessError, Worker
+
+DONE, SOMETHING_FAILED, REFUSED, CALL_AGAIN = range(4)
+_WHAT = """
+Tests, checks and benchmarks of the CUDA path on this machine's first GPU. All goes into one JSON
+file. Parts that are in it are left out, so that a run can be cut into several: with --budget 570
+nothing is begun that is likely to take longer, and what is left is said.
+"""
+_ANY_TIME = 24 * 3600.0
+_ERROR = 6000  # characters
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Return 0, 1 if a part failed, 2 if the file is not to be written, 3 if parts are left."""
+    options = _options(arguments)
+    console = Console()
+    if not console.is_terminal:
+        console.width = 110
+    deadline = time.monotonic() + options.budget
+    with Worker("gpu.machine:Machine", deadline, stand_in=options.stand_in) as worker:
+        here = worker.call("describe")
+    try:
+        document = Document(options.out or _default_file(here), stand_in=options.stand_in)
+        document.enter(here)
+    except RefusedError as error:
+        console.print(str(error), highlight=False)
+        return REFUSED
+    console.print(report.heading(here), highlight=False)
+    setting = Setting(options.stand_in, tuple(shlex.split(options.tests)), document.known)
+    chosen = [part for part in table(setting) if _is_wanted(part, options.only)]
+    left = []
+    for part in chosen:
+        if document.known(part.name) is not None and not options.again:
+            continue
+        if not options.stand_in and deadline - time.monotonic() < part.seconds:
+            left.append(part.name)
+            continue
+        console.print(f"{part.name} …", highlight=False)
+        document.add(part.name, _do(part, deadline, here["problem"]))
+        console.print("  " + report.line(document.parts[part.name]), highlight=False)
+    report.show(document.content, console)
+    console.print(f"written to {document.path}", highlight=False, soft_wrap=True)
+    if left:
+        console.print(f"left for another call: {' '.join(left)}", highlight=False)
+    statuses = [document.parts[p.name]["status"] for p in chosen if p.name in document.parts]
+    if "failed" in statuses:
+        return SOMETHING_FAILED
+    return CALL_AGAIN if left else DONE
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python bench/gpu", description=_WHAT)
+    parser.add_argument(
+        "--out", type=Path, help="the JSON file (default: in bench/results/gpu, by the GPU's name)"
+    )
+    parser.add_argument(
+        "--only", default=[], type=lambda text: text.split(","), metavar="PART,...",
+        help=f"of {', '.join(GROUPS)}, or parts such as bench/mnist/bf16",
+    )  # fmt: skip
+    parser.add_argument("--budget", type=float, default=_ANY_TIME, metavar="SECONDS")
+    parser.add_argument("--again", action="store_true", help="also what is in the file already")
+    parser.add_argument(
+        "--tests", default="", metavar="ARGUMENTS",
+        help="of pytest, in place of all tests that concern the device: 'tests/cuda -k adam'",
+    )  # fmt: skip
+    # The script's own test: on the CPU, with next to no data.
+    parser.add_argument("--stand-in", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
+
+
+def _default_file(here: dict[str, Any]) -> Path:
+    words = re.findall(r"[a-z0-9]+", here["gpu"].get("name", "no gpu").lower())
+    return RESULTS / "gpu" / f"{'-'.join(words)}.json"
+
+
+def _is_wanted(part: Part, only: list[str]) -> bool:
+    return not only or any(part.name == one or part.name.startswith(one + "/") for one in only)
+
+
+def _do(part: Part, deadline: float, problem: str) -> dict[str, Any]:
+    """Do a part; return what became of it, whatever that is."""
+    started, clocks = time.monotonic(), smi.clocks()
+    record: dict[str, Any] = {"status": "done"}
+    try:
+        if problem:
+            raise ProcessError(f"the GPU can't be used: {problem}")
+        record["result"] = part.run(deadline)
+    except SkippedError as error:
+        record = {"status": "skipped", "error": str(error)}
+    except FailedError as error:
+        record = {"status": "failed", "error": str(error)[-_ERROR:], "result": error.result}
+    except Exception as error:
+        text = str(error) if isinstance(error, ProcessError) else repr(error)
+        record = {"status": "failed", "error": text[-_ERROR:]}
+    return record | {
+        "seconds": round(time.monotonic() - started, 1),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "clocks": {"before": clocks, "after": smi.clocks()},
+    }
