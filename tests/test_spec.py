@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from gpubp.errors import InputError, OperandError
 from gpubp.kernels import spec
-from gpubp.kernels.contract import REAL_DTYPES, Kernel, Operand, Scalar, dtype_name
+from gpubp.kernels.contract import (
+    REAL_DTYPES,
+    WIDE,
+    Kernel,
+    Operand,
+    Scalar,
+    dtype_name,
+    mask_bytes,
+)
 from gpubp.kernels.spec import ACTIVATIONS, ELEMENTWISE, KERNELS
 
 every_kernel = pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
@@ -72,6 +80,18 @@ def test_an_elementwise_activation_has_its_fused_passes(name):
     delta = KERNELS[f"{name}_delta_bias_grad"]
     assert [operand.name for operand in delta.outputs] == ["dz", "db"]
     assert delta.scalars == plain.scalars
+    both = KERNELS[f"bias_{name}_dropout"], KERNELS[f"{name}_dropout_delta_bias_grad"]
+    for alone, dropped in zip((biased, delta), both, strict=True):
+        assert dropped.scalars == alone.scalars + KERNELS["dropout"].scalars
+        assert {*alone.index} - {"da"} <= {*dropped.index}
+
+
+@pytest.mark.parametrize("name", [n for n in KERNELS if n.endswith("_update")])
+def test_an_update_takes_what_its_optimizer_takes_and_more(name):
+    alone, whole = KERNELS[name.removesuffix("_update")], KERNELS[name]
+    assert [o.name for o in whole.operands if o.name in alone.index] == [*alone.index]
+    assert {*whole.index} - {*alone.index} == {"squares", "rounded"}
+    assert whole.scalars[: len(alone.scalars)] == alone.scalars
 
 
 def test_signatures_read_as_calls():
@@ -155,6 +175,80 @@ def test_outputs_are_inferred_from_the_rest():
 def test_binding_refuses_what_breaks_the_contract(operands, scalars, message):
     with pytest.raises(OperandError, match=message):
         PAIR.bind(operands, scalars)
+
+
+class Like:
+    """What a contract asks of an array."""
+
+    def __init__(self, dtype, *shape):
+        self.dtype, self.shape = dtype, shape
+
+
+MIXED = Kernel(
+    "mixed",
+    "data",
+    (
+        Operand("z", ("B",), "either"),
+        Operand("t", ("B",), "wide"),
+        Operand("dz", ("B",), mode="overwrite"),
+        Operand("total", ("1",), "wide", "overwrite"),
+        Operand("kept", ("B",), "uint8", "overwrite", optional=True),
+    ),
+    "",
+)
+
+
+def mixed(*dtypes):
+    """Return operands of these dtypes, None for ""."""
+    lengths = (3, 3, 3, 1, 3)
+    return [Like(d, n) if d else None for d, n in zip(dtypes, lengths, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("z", "dz", "wide"),
+    [
+        ("float32", "float32", "float32"),
+        ("float64", "float64", "float64"),
+        ("bfloat16", "bfloat16", "float32"),
+        ("float32", "bfloat16", "float32"),
+    ],
+)
+def test_what_is_wide_follows_from_the_working_dtype(z, dz, wide):
+    operands = mixed(z, wide, dz, wide, "uint8")
+    assert MIXED.bind(operands, {}) == {"B": 3}
+    assert MIXED.working_dtype(operands) == dz
+    for place in range(3):
+        for other in {"float32", "float64", "bfloat16", "int64"} - {z, wide, dz}:
+            wrong = [*operands]
+            wrong[place] = Like(other, 3)
+            if place == 2 and WIDE.get(other) == wide:
+                continue  # bfloat16 beside float32
+            with pytest.raises(OperandError, match="convert it first"):
+                MIXED.bind(wrong, {})
+
+
+def test_without_a_float_operand_the_working_dtype_is_that_of_either():
+    for z, wide in WIDE.items():
+        made = MIXED.infer(mixed(z, wide, "", "", ""), {})
+        assert made == {"dz": ((3,), z), "total": ((1,), wide)}  # and not what is optional
+
+
+def test_without_either_it_is_not_known():
+    assert MIXED.working_dtype(mixed("", "float32", "", "float32", "")) == ""
+    with pytest.raises(OperandError, match="'dz' do not follow"):
+        MIXED.infer(mixed("", "float32", "", "", ""), {})
+    with pytest.raises(OperandError, match="'t' has dtype bfloat16, needs float32 or float64; "):
+        MIXED.infer(mixed("", "bfloat16", "", "", ""), {})
+
+
+@pytest.mark.parametrize(("columns", "length"), [(0, 0), (1, 16), (128, 16), (129, 32)])
+def test_the_length_of_a_mask_follows_from_its_bits(columns, length):
+    assert mask_bytes(columns) == length
+    kernel = KERNELS["matmul_relu_delta"]
+    a, b, c = Like("float32", 2, 3), Like("float32", 3, columns), Like("float32", 2, columns)
+    kernel.bind([a, b, Like("uint8", 2, length), c], {})
+    with pytest.raises(OperandError, match=f"with M = {length}, got"):
+        kernel.bind([a, b, Like("uint8", 2, length + 16), c], {})
 
 
 lengths = st.integers(0, 4)

@@ -3,8 +3,10 @@
 import numpy as np
 import oracles
 import pytest
-from runners import evaluate, every_backend
+from cases import Call
+from runners import evaluate, every_backend, run_reference, run_strict
 
+from gpubp.kernels import bfloat16 as bfloat16_bits
 from gpubp.kernels.spec import ACTIVATIONS, KERNELS
 
 NAN, INF = np.nan, np.inf
@@ -13,6 +15,7 @@ LOSSES = [kernel.name for kernel in KERNELS.values() if kernel.family == "loss"]
 RELATIVE = {"float32": 3e-6, "float64": 1e-14}
 
 both_dtypes = pytest.mark.parametrize("dtype", RELATIVE)
+both_references = pytest.mark.parametrize("run", [run_reference, run_strict])
 
 
 def scalars_of(name):
@@ -268,6 +271,60 @@ def test_clipping_leaves_a_small_gradient_alone_and_nan_in_sight(run, dtype):
     np.testing.assert_array_equal(zero["grads"], [0, 0])
     lost = evaluate(run, "clip_norm", squares=np.array([NAN]), grads=grads.copy(), limit=1.0)
     assert np.isnan(lost["grads"]).all()
+
+
+@both_references
+def test_a_mask_leaves_out_what_is_not_finite(run):
+    a = np.array([[1.0], [1.0]])
+    b = np.array([[NAN, INF, -INF, 2.0]])
+    mask = np.zeros((2, 16), np.uint8)
+    mask[1, 0] = 0b1010
+    out = evaluate(run, "matmul_relu_delta_bias_grad", a=a, b=b, mask=mask)
+    np.testing.assert_array_equal(out["c"], [[0, 0, 0, 0], [0, INF, 0, 2]])
+    np.testing.assert_array_equal(out["db"], [0, INF, 0, 2])
+
+
+@both_references
+def test_a_mask_has_the_bits_that_relu_lets_through(run):
+    """The first column is bit 0 of byte 0, the tenth bit 1 of byte 1; NaN and 0 let nothing."""
+    z = np.full((1, 130), -1.0)
+    z[0, [0, 9, 129]] = 1
+    z[0, [1, 2]] = NAN, 0
+    mask = np.full((1, 32), 99, np.uint8)
+    out = evaluate(run, "matmul_bias_relu", a=np.ones((1, 1)), b=z, bias=np.zeros(130), mask=mask)
+    assert np.flatnonzero(np.unpackbits(out["mask"], bitorder="little")).tolist() == [0, 9, 129]
+    assert np.isnan(out["c"][0, 1])
+
+
+@both_references
+def test_only_the_first_parameters_decay(run):
+    params, zero = np.ones(4), np.zeros(4)
+    settings = {"lr": np.array([0.5]), "step": np.array([0]), "m": zero, "v": zero.copy()}
+    evaluate(
+        run, "adamw_update", grads=np.zeros(4), params=params, **settings,
+        weight_decay=0.5, decaying=2,
+    )  # fmt: skip
+    np.testing.assert_array_equal(params, [0.75, 0.75, 1, 1])
+    grads = np.zeros(4)
+    values = {"lr": np.array([0.0]), "l1": 0.5, "l2": 0.25, "decaying": 3}
+    evaluate(run, "sgd_update", grads=grads, params=-np.ones(4), **values)
+    np.testing.assert_array_equal(grads, [-0.75, -0.75, -0.75, 0])
+
+
+def test_rounding_to_bfloat16_is_to_the_nearest_and_ties_to_even():
+    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+    bits = np.arange(2**16, dtype=np.uint16)
+    exact = bits.view(bfloat16).astype(np.float32)
+    exact = np.unique(exact[np.isfinite(exact)])
+    between = exact[:-1] + np.diff(exact.astype(np.float64)) / 2
+    finite = np.concatenate([exact, between.astype(np.float32)])
+    rounded = np.empty(finite.shape, bfloat16)
+    run_reference(Call(KERNELS["round_bfloat16"], [finite, rounded], {}))
+    expected = bfloat16_bits.to_float32(bfloat16_bits.from_float32(finite))
+    np.testing.assert_array_equal(rounded.astype(np.float32), expected)
+    np.testing.assert_array_equal(rounded[: exact.size].astype(np.float32), exact)
+    even = rounded[exact.size :].view(np.uint16) % 2 == 0
+    assert even.all()
 
 
 @every_backend

@@ -136,7 +136,11 @@ def watched(plan, buffer):
 def test_a_pre_activation_that_is_read_elsewhere_is_still_written():
     plan = plan_of(Dense(4, "relu"), Dense(3))
     z = next(call.operands[0] for call in plan.forward if call.kernel == "relu")
+    reader = watched(plan, z).forward[-1]
     assert "matmul_bias_relu" not in kernels(fuse(watched(plan, z), everything).forward)
+    plan = fuse(plan, lambda call: call.kernel == "bias_relu")
+    plan = replace(plan, forward=(*plan.forward, reader))
+    assert kernels(fuse(plan, everything).forward)[3:5] == ["matmul", "bias_relu"]
 
 
 def test_a_gradient_that_is_read_elsewhere_is_still_written():

@@ -118,6 +118,19 @@ def test_the_bytes_of_a_product(dtype, width):
     assert adding.bytes == width * (12 + 15 + 2 * 20)
 
 
+def test_a_product_with_an_epilogue_counts_as_one():
+    mask = Buffer("mask", (4, 16), "uint8", TRANSIENT)
+    b = Buffer("b", (5,), "float32", PARAMS)
+    product = Call("matmul_bias_relu", (x, W, b, z, mask))
+    assert product.flops == Call("matmul", (x, W, z)).flops
+    assert product.bytes == 4 * (12 + 15 + 5 + 20) + 4 * 16
+
+
+def test_bfloat16_has_two_bytes():
+    narrow = (replace(buffer, dtype="bfloat16") for buffer in (x, W, z))
+    assert Call("matmul", tuple(narrow)).bytes == 2 * (12 + 15 + 20)
+
+
 def test_the_bytes_of_a_minibatch_leave_out_the_rest_of_the_data():
     source = Buffer("X", (ANY, 3), "float64", DATA)
     assert Call("take_rows", (source, ROW, x)).bytes == 4 * 12 + 8

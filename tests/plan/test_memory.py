@@ -104,6 +104,13 @@ def test_buffers_lie_aligned_within_their_arenas(program):
     assert layout.offsets.keys() == set(lifetimes(program.calls))
 
 
+@given(programs(), st.sampled_from((1, 16, 128)))
+def test_an_arena_of_another_alignment(program, alignment):
+    layout = place(program, alignment=alignment)
+    assert all(offset % alignment == 0 for offset in layout.offsets.values())
+    check_by_running(program, layout)
+
+
 @given(programs())
 def test_arenas_are_no_larger_than_all_buffers_side_by_side(program):
     layout = place(program)

@@ -135,6 +135,20 @@ def test_a_gradient_that_backward_leaves_out():
     refused(broken, "update reads grads[15:20]", "never writes")
 
 
+def test_padding_between_gradients_is_no_hole():
+    """Two parameters of 15 and 5 elements that start at multiples of 16."""
+    apart = replace(db, offset=16)
+    whole = tuple(replace(buffer, shape=(32,)) for buffer in (grads, params))
+    backward = [Call("matmul", (x, z, dW), (("transpose_a", True),)), Call("bias_grad", (z, apart))]
+    update = [Call("sgd", (whole[0], lr, whole[1]))]
+    padded = plan(LOAD, PRODUCT, RATE, backward=backward, update=update)
+    verify(padded, place(padded), alignment=16)
+    refused(padded, "update reads grads[15:32]", "never writes")
+    apart = plan(LOAD, PRODUCT, RATE, backward=backward[:1], update=update)
+    with pytest.raises(PlanError, match=r"grads\[16:32\]"):
+        verify(apart, place(apart), alignment=16)
+
+
 def test_a_gradient_with_a_hole():
     backward = [Call("bias_grad", (z, db))]
     broken = plan(LOAD, PRODUCT, RATE, backward=backward, update=[SGD])
