@@ -42,19 +42,19 @@ def _biased(product: Call, call: Call, readers: Readers) -> Call | None:
 def _with_deltas(plan: Plan, has: Has) -> Plan:
     """Return the plan with products joined with the delta of ReLU after them."""
     readers = Readers(plan.calls)
-    candidates = [call for call in plan.forward if call.kernel == "matmul_bias_relu"]
-    masked = {call: joined for call in candidates if has(joined := _masked(call))}
-    masks = {joined.operands[3]: joined.operands[4] for joined in masked.values()}
+    products = [call for call in plan.forward if call.kernel == "matmul_bias_relu"]
+    masked = {product: _masked(product) for product in products if has(_masked(product))}
+    masks = {product.operands[3]: product.operands[4] for product in masked.values()}
     backward: list[Call] = []
     for call in plan.backward:
         joined = _delta(backward[-1], call, readers, masks, has) if backward else ()
-        backward[len(backward) - bool(joined) :] = joined or (call,)
+        if joined:
+            backward.pop()
+        backward += joined or (call,)
     used = {call.named().get("mask") for call in backward}
-    forward = (
-        masked[call] if call in masked and masked[call].operands[4] in used else call
-        for call in plan.forward
-    )  # fmt: skip
-    return replace(plan, forward=tuple(forward), backward=tuple(backward))
+    masked = {product: made for product, made in masked.items() if made.operands[4] in used}
+    forward = tuple(masked.get(call, call) for call in plan.forward)
+    return replace(plan, forward=forward, backward=tuple(backward))
 
 
 def _masked(product: Call) -> Call:
