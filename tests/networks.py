@@ -2,10 +2,9 @@
 
 import array_api_strict
 import numpy as np
-
 from host_cuda.driver import Machine
 
-from gpubp import Sequential, Trainer
+from gpubp import Sequential, Trainer, devices
 from gpubp.backends.cupy import CupyBackend
 from gpubp.backends.numpy import NumpyBackend
 from gpubp.kernels.cuda import cupy_driver
@@ -25,6 +24,28 @@ WAYS = {
 def cuda_driver():
     """Return the driver of the first GPU if one can be used, else of a stand-in device."""
     return Machine().drivers[0] if cupy_driver.problem(0) else cupy_driver.CupyDriver(0)
+
+
+def stand_in(monkeypatch, **settings):
+    """Have gpubp find stand-in GPUs as it would real ones; return their machine."""
+    machine = Machine(**settings)
+    gpus = tuple(
+        devices.Gpu(f"stand-in {index}", 2**30, (9, 0)) for index in range(len(machine.drivers))
+    )
+    monkeypatch.delenv(devices.VARIABLE, raising=False)
+    monkeypatch.setattr(devices, "driver", lambda: devices.Driver((13, 0), gpus))
+    monkeypatch.setattr(devices, "cuda_problem", lambda index=0: "")
+    monkeypatch.setattr(cupy_driver, "CupyDriver", lambda index: machine.drivers[index])
+    return machine
+
+
+def load(way, path, monkeypatch):
+    """Return the trainer of a file, to go on in the way in which it was made."""
+    if way != "cuda":
+        return Trainer.load(path)
+    if cupy_driver.problem(0):
+        stand_in(monkeypatch)
+    return Trainer.load(path, device="cuda")
 
 
 def on_driver(trainer, driver, precision="fp32"):

@@ -5,13 +5,11 @@ The GPUs are stand-ins: :mod:`host_cuda` in place of CuPy's driver, and a machin
 
 import numpy as np
 import pytest
-from host_cuda.driver import Machine
-from networks import data
+from networks import data, stand_in
 
 from gpubp import Dense, Dropout, Sequential, Trainer, devices
 from gpubp.callbacks import Callback
 from gpubp.errors import DeviceError, DeviceMemoryError, InputError
-from gpubp.kernels.cuda import cupy_driver
 from gpubp.optimizers import OPTIMIZERS
 
 LAYERS = Dense(7, "relu"), Dropout(0.3), Dense(3)
@@ -21,13 +19,7 @@ X, y = data()
 @pytest.fixture(autouse=True)
 def gpus(monkeypatch):
     """Stand for a machine with two GPUs; return it."""
-    monkeypatch.delenv(devices.VARIABLE, raising=False)
-    machine = Machine(devices=2, capacity=2**20)
-    found = tuple(devices.Gpu(f"stand-in {i}", 2**20, (9, 0)) for i in range(2))
-    monkeypatch.setattr(devices, "driver", lambda: devices.Driver((13, 0), found))
-    monkeypatch.setattr(devices, "cuda_problem", lambda index=0: "")
-    monkeypatch.setattr(cupy_driver, "CupyDriver", lambda index: machine.drivers[index])
-    return machine
+    return stand_in(monkeypatch, devices=2, capacity=2**20)
 
 
 @pytest.fixture

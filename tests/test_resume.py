@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from networks import data, make, split_all
+from networks import data, load, make, split_all
 
 from gpubp import Activation, Dense, Dropout, Sequential, Trainer, checkpoint, state
 from gpubp.callbacks import Callback, Checkpoint, EarlyStopping
@@ -91,7 +91,7 @@ def test_killed_at_any_moment_it_ends_as_if_it_never_was(backend, kills, tmp_pat
 
 
 LAYERS = Dense(6, "tanh"), Dropout(0.3), Activation("elu"), Dense(3)
-every_way = pytest.mark.parametrize("way", ["numpy", "numba-1", "numba-3"])
+every_way = pytest.mark.parametrize("way", ["numpy", "numba-1", "numba-3", "cuda"])
 
 
 @pytest.fixture
@@ -101,13 +101,13 @@ def split(monkeypatch):
 
 @every_way
 @pytest.mark.parametrize("optimizer", [*OPTIMIZERS])
-def test_a_loaded_model_trains_on_to_the_bit(way, optimizer, split, tmp_path):
+def test_a_loaded_model_trains_on_to_the_bit(way, optimizer, split, tmp_path, monkeypatch):
     """Parameters, the optimizer's vectors, step and epoch are all there."""
     X, y = data()
     trainer = make(way, *LAYERS, optimizer=optimizer, seed=2)
     trainer.fit(X, y, epochs=2, batch_size=8)
     trainer.save(tmp_path / "model.gpubp")
-    loaded = Trainer.load(tmp_path / "model.gpubp")
+    loaded = load(way, tmp_path / "model.gpubp", monkeypatch)
     assert (loaded.epoch, loaded.step) == (2, 10)
     assert loaded.history == trainer.history
     np.testing.assert_array_equal(loaded.parameters(), trainer.parameters())

@@ -43,6 +43,7 @@ class Executable(ABC):
         self.plans = tuple(plans)
         self.plan = plans[0]
         self.data: dict[str, Array] = {}
+        self.bound = False  # wholly, which after a Ctrl-C in between it may not be
         self._known_steps, self._known_seconds = 0, 0.0  # of the last run
 
     def steps_in(self, seconds: float) -> int:
@@ -64,7 +65,8 @@ class Executable(ABC):
 
     def is_bound_to(self, data: Vectors) -> bool:
         """Return whether the last :meth:`bind` was to these very arrays."""
-        return self.data.keys() == data.keys() and all(self.data[n] is data[n] for n in data)
+        same = self.data.keys() == data.keys() and all(self.data[n] is data[n] for n in data)
+        return self.bound and same
 
     def _take_data(self, data: Vectors) -> None:
         """Keep the arrays that a subclass binds.
@@ -75,7 +77,7 @@ class Executable(ABC):
         missing = self.plan.data().keys() - data.keys()
         if missing:
             raise PlanError(f"the plan needs data {sorted(missing)} to be bound")
-        self.data = dict(data)
+        self.data, self.bound = dict(data), False
 
     @abstractmethod
     def bind(self, vectors: Vectors, data: Vectors) -> None:
@@ -91,7 +93,7 @@ class Executable(ABC):
 
     def release(self) -> None:
         """Let go of the arrays of the last :meth:`bind`, so that their memory can be used again."""
-        self.data = {}
+        self.data, self.bound = {}, False
 
     @abstractmethod
     def run(self, steps: int) -> Outcome:

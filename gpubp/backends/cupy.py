@@ -24,6 +24,7 @@ import numpy as np
 
 from gpubp.backends.base import Array, Backend, Executable, Outcome, Vectors
 from gpubp.backends.window import Window
+from gpubp.errors import DeviceError
 from gpubp.interrupts import stopping
 from gpubp.kernels.cuda import eager, launch
 from gpubp.kernels.cuda.driver import Driver, Event, Gemm, Graph
@@ -171,7 +172,8 @@ class CupyExecutable(Executable):
         self._take_data(data)
         self._vectors = {**vectors, PARTIALS: self._partials}
         self._graphs.clear()
-        self._launches = [self._bound(call) for call in self.plan.calls]
+        self._launches = [self._prepared(call) for call in self.plan.calls]
+        self.bound = True
 
     def release(self) -> None:
         """Let go of the arrays of the last :meth:`bind`, and of the graphs that read them."""
@@ -214,12 +216,17 @@ class CupyExecutable(Executable):
         for start in self._launches:
             start()
 
-    def _bound(self, call: Call) -> Callable[[], None]:
+    def _prepared(self, call: Call) -> Callable[[], None]:
         """Return the function that launches a call."""
         places = self._places(call)
         kernel, scalars = call.contract, dict(call.scalars)
         if launch.is_product(call.kernel):
             product = self.backend.product(call)
+            if product is None:  # a plain one: those with an epilogue are in a plan if they are had
+                raise DeviceError(
+                    f"{self.driver.describe()} has no matrix products of {call.operands[0].dtype}; "
+                    "for bfloat16 it takes compute capability 8.0; use precision='fp32'"
+                )
             return partial(launch.multiply, self.driver, product, kernel, places)
         address = self.driver.address
         scratch = launch.Scratch(address(self._sums), address(self._tickets))

@@ -111,6 +111,7 @@ class NumbaExecutable(Executable):
         self._writer = Writer(self.shares, self._partials, self._flags)
         self._serial = [self._writer.serial()]
         self._parallel = self._writer.parallel() if len(self.shares) > 1 else self._serial
+        self.bound = True
 
     def release(self) -> None:
         """Let go of the arrays of the last :meth:`bind`."""

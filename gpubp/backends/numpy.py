@@ -76,19 +76,20 @@ class NumpyExecutable(Executable):
         }
         self._partials = backend.zeros(1, "float64")
         self._vectors: dict[str, Array] = {}
-        self._bound: list[Callable[[], None]] = []
+        self._functions: list[Callable[[], None]] = []
         self._stop = False
 
     def bind(self, vectors: Vectors, data: Vectors) -> None:
         """Make every operand a view, once."""
         self._take_data(data)
         self._vectors = {**vectors, PARTIALS: self._partials}
-        self._bound = [self._function(call) for call in self.plan.calls]
+        self._functions = [self._function(call) for call in self.plan.calls]
+        self.bound = True
 
     def release(self) -> None:
         """Let go of the arrays of the last :meth:`bind`."""
         super().release()
-        self._vectors, self._bound = {}, []
+        self._vectors, self._functions = {}, []
 
     def run(self, steps: int) -> Outcome:
         """Run the calls in order, step after step, on a thread of their own."""
@@ -101,7 +102,7 @@ class NumpyExecutable(Executable):
         """Run one call."""
         with quiet(self.backend.xp):
             start = time.perf_counter()
-            self._bound[index]()
+            self._functions[index]()
             return time.perf_counter() - start
 
     def operand(self, buffer: Buffer) -> Array:
@@ -123,7 +124,7 @@ class NumpyExecutable(Executable):
 
     def _loop(self, steps: int) -> Outcome:
         update = len(self.plan.forward) + len(self.plan.backward)
-        first, then = self._bound[:update], self._bound[update:]
+        first, then = self._functions[:update], self._functions[update:]
         watched = self.plan.loss is not None and bool(then)
         loss = self.operand(self.plan.loss) if watched and self.plan.loss else None
         with quiet(self.backend.xp):

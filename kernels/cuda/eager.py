@@ -46,10 +46,11 @@ def run(
     if launch.is_product(name):
         _multiply(driver, name, places, scalars, tf32)
         return
+    scratch = None
     partials, tickets = launch.scratch_of(kernel, places, scalars)
-    sums = driver.zeros(max(1, partials), "float64")
-    counts = driver.zeros(max(1, tickets), "uint32")
-    scratch = launch.Scratch(driver.address(sums), driver.address(counts))
+    if tickets:
+        sums, counts = driver.zeros(partials, "float64"), driver.zeros(tickets, "uint32")
+        scratch = launch.Scratch(driver.address(sums), driver.address(counts))
     made = launch.launch(kernel, places, scalars, scratch=scratch)
     driver.launch(driver.function(made.variant), made.grid, made.block, made.words)
 

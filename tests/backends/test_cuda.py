@@ -4,7 +4,6 @@ It runs on stand-in devices, which execute the very CUDA sources as host code (h
 also be shown on a GPU runs there, too, where there is one.
 """
 
-import itertools
 import re
 
 import numpy as np
@@ -12,36 +11,18 @@ import pytest
 from host_cuda import build
 from host_cuda.arrays import DeviceArray
 from host_cuda.driver import Machine
-from networks import cuda_driver, data, on_driver
+from networks import cuda_driver, data, on_driver, stand_in
 from sklearn.datasets import load_digits
 
-from gpubp import Activation, Dense, Dropout, Sequential, Trainer, devices
+from gpubp import Dense, Dropout, Sequential, Trainer, devices
 from gpubp.backends.cupy import StepsPerGraph
 from gpubp.errors import DeviceError, DeviceMemoryError, InputError
 from gpubp.feed import Data
-from gpubp.kernels.cuda import cupy_driver
 
 pytestmark = pytest.mark.skipif(bool(build.missing_compiler()), reason=build.missing_compiler())
 
 LAYERS = Dense(16, "relu"), Dropout(0.2), Dense(9, "tanh"), Dense(3)
 every_precision = pytest.mark.parametrize("precision", devices.PRECISIONS)
-
-
-@pytest.fixture
-def stand_in(monkeypatch):
-    """Return a function that makes a machine of stand-in GPUs the one that gpubp finds."""
-
-    def install(**settings):
-        machine = Machine(**settings)
-        count = len(machine.drivers)
-        problem = lambda index=0: "" if index < count else f"there are {count} GPUs"  # noqa: E731
-        gpus = tuple(devices.Gpu("stand-in", 2**30, (9, 0)) for _ in range(count))
-        monkeypatch.setattr(devices, "driver", lambda: devices.Driver((13, 0), gpus))
-        monkeypatch.setattr(devices, "cuda_problem", problem)
-        monkeypatch.setattr(cupy_driver, "CupyDriver", lambda index: machine.drivers[index])
-        return machine
-
-    return install
 
 
 def cuda(*layers, driver=None, **settings):
@@ -297,8 +278,8 @@ def reads(trainer, array):
 
 
 class TestArrays:
-    def test_device_arrays_are_used_where_they_are(self, stand_in):
-        machine = stand_in()
+    def test_device_arrays_are_used_where_they_are(self, monkeypatch):
+        machine = stand_in(monkeypatch)
         X, y = data()
         host, device = (Trainer(Sequential(*LAYERS), device="cuda") for _ in range(2))
         host.fit(X, y, epochs=2, batch_size=8)
@@ -311,8 +292,8 @@ class TestArrays:
             assert type(ask(X)) is np.ndarray
             np.testing.assert_array_equal(ask(there[0]).values, ask(X))
 
-    def test_arrays_of_another_library_come_in_without_a_copy(self, stand_in):
-        machine = stand_in()
+    def test_arrays_of_another_library_come_in_without_a_copy(self, monkeypatch):
+        machine = stand_in(monkeypatch)
         X, y = data()
         with machine.drivers[0].active():
             there = [Foreign(machine.drivers[0].upload(array)) for array in (X, y)]
@@ -321,8 +302,8 @@ class TestArrays:
         trainer.fit(*there, epochs=1, batch_size=8, callbacks=watch)
         assert isinstance(trainer.predict(there[0]), DeviceArray)
 
-    def test_an_array_on_another_device_is_refused(self, stand_in):
-        machine = stand_in(devices=2)
+    def test_an_array_on_another_device_is_refused(self, monkeypatch):
+        machine = stand_in(monkeypatch, devices=2)
         X, y = data()
         with machine.drivers[1].active():
             there = Foreign(machine.drivers[1].upload(X))
@@ -331,8 +312,8 @@ class TestArrays:
 
 
 class TestDevices:
-    def test_all_of_it_is_on_the_device_that_was_named(self, stand_in):
-        machine = stand_in(devices=2)
+    def test_all_of_it_is_on_the_device_that_was_named(self, monkeypatch):
+        machine = stand_in(monkeypatch, devices=2)
         trainer = Trainer(Sequential(*LAYERS), device="cuda:1")
         X, y = data()
         trainer.fit(X, y, epochs=2, batch_size=8, validation_fraction=0.2)
@@ -341,35 +322,3 @@ class TestDevices:
         trainer.trace(X, y, batch_size=8)
         assert trainer.device == "cuda:1"
         assert machine.drivers[0].known.used == 0 < machine.drivers[1].known.used
-
-    def test_a_checkpoint_goes_on_anywhere(self, stand_in, tmp_path):
-        stand_in()
-        X, y = data()
-        first = Trainer(Sequential(*LAYERS), device="cuda", seed=4)
-        first.fit(X, y, epochs=2, batch_size=8)
-        first.save(tmp_path / "model.gpubp")
-        same, other = (
-            Trainer.load(tmp_path / "model.gpubp", device=device) for device in ("cuda", "cpu")
-        )
-        for trainer in (first, same, other):
-            trainer.fit(X, y, epochs=2, batch_size=8)
-        assert_same(bits(same), bits(first))
-        np.testing.assert_allclose(other.parameters(), first.parameters(), atol=2e-5)
-
-    @pytest.mark.parametrize(
-        ("start", "end"),
-        [*itertools.permutations([("cpu", "numba"), ("cpu", "numpy"), ("cuda", None)], 2)],
-    )
-    def test_a_trainer_moves_with_all_its_state(self, start, end, stand_in):
-        stand_in()
-        X, y = data()
-        trainer = Trainer(
-            Sequential(*LAYERS, Activation("tanh")), device=start[0], backend=start[1]
-        )
-        trainer.fit(X, y, epochs=2, batch_size=8)
-        before = bits(trainer)
-        assert trainer.to(*end) is trainer
-        assert_same(bits(trainer), before)
-        assert trainer.step == 10
-        trainer.fit(X, y, epochs=1, batch_size=8)
-        assert np.isfinite(trainer.parameters()).all()

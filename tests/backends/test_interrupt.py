@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from networks import data, make, split_all
+from networks import data, load, make, split_all
 
-from gpubp import Dense, Dropout, Trainer
+from gpubp import Dense, Dropout
 from gpubp.callbacks import Callback, as_callback
 from gpubp.interrupts import deferred, stopping
 
 BATCH = 4
 # After so many steps a run begins that is long enough to be interrupted; runs grow eightfold.
-BEFORE = {"numpy": 585, "numba-1": 37449, "numba-3": 37449}
+BEFORE = {"numpy": 585, "numba-1": 37449, "numba-3": 37449, "cuda": 585}
 every_way = pytest.mark.parametrize("way", BEFORE)
 
 
@@ -104,7 +104,7 @@ def test_a_run_that_was_interrupted_ends_as_one_that_was_not(
         assert trainer.step == step
         if through_a_file:
             trainer.save(tmp_path / "model.gpubp")
-            trainer = Trainer.load(tmp_path / "model.gpubp")
+            trainer = load(way, tmp_path / "model.gpubp", monkeypatch)
     small_run(trainer, resume=True)
     np.testing.assert_array_equal(trainer.parameters(), expected.parameters())
     assert facts(trainer) == facts(expected)
@@ -150,7 +150,7 @@ def test_a_ctrl_c_just_as_the_old_handler_comes_back_leaves_nothing_behind(monke
 @every_way
 def test_a_storm_of_ctrl_c_changes_nothing(way):
     """Wherever the signals fall: in compiled threads, in an evaluation, between two epochs."""
-    epochs = {"numpy": 100, "numba-1": 300, "numba-3": 150}[way]
+    epochs = {"numpy": 100, "numba-1": 300, "numba-3": 150, "cuda": 40}[way]
     storm = Path(__file__).with_name("storm.py")
     done = subprocess.run(
         [sys.executable, storm, way, str(epochs)],

@@ -24,10 +24,10 @@ from gpubp.kernels.spec import KERNELS
 HERE = Path(__file__).parent
 COMPILER = os.environ.get("CXX", "g++")
 # Optimised little: a family compiles in seconds, and what runs is small. No fused multiply-adds, so
-# that a result is the same on any host.
+# that a result is the same on any host. Hidden: libraries share no `__shared__` variables.
 FLAGS = (
     "-std=c++17", "-O1", "-ffp-contract=off", "-fno-strict-aliasing", "-Wall", "-Wextra", "-Werror",
-    "-Wno-unknown-pragmas", "-shared", "-fPIC",
+    "-Wno-unknown-pragmas", "-shared", "-fPIC", "-fvisibility=hidden",
 )  # fmt: skip
 
 
@@ -61,9 +61,9 @@ def variants(family):
 class Library:
     """A compiled source and the kernels in it."""
 
-    def __init__(self, source, entries):
-        # PyDLL keeps the GIL: __shared__ variables are static, so one kernel runs at a time.
-        self._library = ctypes.PyDLL(str(_compiled(source, entries)))
+    def __init__(self, source, entries, flags=FLAGS):
+        # PyDLL keeps the GIL, so one grid runs at a time: a library has the state of one.
+        self._library = ctypes.PyDLL(str(_compiled(source, entries, flags)))
         self._functions = {}
 
     def function(self, variant):
@@ -88,7 +88,7 @@ def _symbol(variant):
     return "_".join(["host", variant.kernel, *variant.dtypes])
 
 
-def _compiled(source, entries, flags=FLAGS):
+def _compiled(source, entries, flags):
     """Return the path of the library with these kernels of a source, compiled if it never was."""
     lines = [f"HOST_CUDA_ENTRY({_symbol(v)}, {sources.expression(v)})" for v in entries]
     text = "\n".join(['#include "host_cuda.hpp"', source, *lines, ""])

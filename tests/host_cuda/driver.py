@@ -45,6 +45,10 @@ class Machine:
         self.thread = threading.local()  # its `device` is the current one, `recorded` a capture
         self.drivers = [HostDriver(self, index, capacity, copies) for index in range(devices)]
 
+    def turns(self):
+        """Return functions that set one order each; what is right is the same in all of them."""
+        return [partial(setattr, self, "order", order) for order in ORDERS]
+
 
 class PinnedArray(np.ndarray):
     """An array in pinned host memory."""

@@ -5,8 +5,11 @@
 // reached by every thread of the block, and at the same line; a shuffle by every lane of the warp.
 #pragma once
 
+#include <link.h>
+
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -22,9 +25,34 @@ struct Index {
 };
 static Index threadIdx, blockIdx, blockDim, gridDim;
 
+// One block is alive at a time. In thread-local storage, so that spoil_shared_memory finds them.
+#define __shared__ static thread_local
+
 namespace host_cuda {
 
 constexpr unsigned LANES = 32;
+
+static thread_local volatile char touched;
+
+// Fills all `__shared__` variables, which is all thread-local storage of this library, with NaN:
+// else a kernel that reads too early may find what the block before left there, and be right.
+inline void spoil_shared_memory() {
+  touched = 1;  // the storage of a thread is made when it is first used
+  dl_iterate_phdr(
+      [](dl_phdr_info* library, std::size_t, void*) {
+        const auto here = reinterpret_cast<std::uintptr_t>(&spoil_shared_memory);
+        std::size_t size = 0;
+        bool mine = false;
+        for (int i = 0; i < library->dlpi_phnum; ++i) {
+          const auto& part = library->dlpi_phdr[i];
+          mine |= part.p_type == PT_LOAD && here - library->dlpi_addr - part.p_vaddr < part.p_memsz;
+          if (part.p_type == PT_TLS) size = part.p_memsz;
+        }
+        if (mine) std::memset(library->dlpi_tls_data, 0xff, size);
+        return static_cast<int>(mine);
+      },
+      nullptr);
+}
 
 // In which order the blocks of a grid, the warps of a block and the lanes of a warp take turns.
 enum class Order : std::int64_t { forward, reverse, random };
@@ -83,6 +111,7 @@ class Grid {
   std::deque<Fiber> fibers_;
   std::vector<Fiber*> spare_;
   const std::function<void()>* kernel_ = nullptr;
+  bool met_ = false;  // whether this block has come to a barrier
   unsigned current_ = 0;
   Context scheduler_;
   Launch launch_{};
@@ -90,7 +119,6 @@ class Grid {
   std::string failure_;
 };
 
-// One library is one set of `__shared__` variables, and so runs one grid at a time.
 static Grid grid;
 
 inline const char* Grid::run(const std::function<void()>& kernel, const Launch& launch) {
@@ -105,6 +133,7 @@ inline const char* Grid::run(const std::function<void()>& kernel, const Launch& 
   lanes_.resize(LANES);
   std::vector<unsigned> blocks(gridDim.x * gridDim.y);
   arrange(blocks);
+  spoil_shared_memory();
   for (unsigned block : blocks) {
     blockIdx = {block % gridDim.x, block / gridDim.x, 0};
     if (!run_block()) {
@@ -112,12 +141,14 @@ inline const char* Grid::run(const std::function<void()>& kernel, const Launch& 
       spare_.clear();
       return failure_.c_str();
     }
+    if (met_) spoil_shared_memory();  // not for kernels without barriers: it takes longer than they
   }
   return nullptr;
 }
 
 inline bool Grid::run_block() {
   std::fill(threads_.begin(), threads_.end(), Thread{});
+  met_ = false;
   do {
     arrange(warps_);
     for (unsigned warp : warps_) {
@@ -184,6 +215,7 @@ inline bool Grid::release_block() {
     }
   }
   if (first.state == State::ended) return false;
+  met_ = true;
   for (Thread& thread : threads_) thread.state = State::ready;
   return true;
 }

@@ -16,7 +16,6 @@
 #define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
-#define __shared__ static  // one block is alive at a time
 
 inline void __syncthreads(int line = __builtin_LINE()) { host_cuda::grid.wait_for_block(line); }
 inline void __threadfence() {}
@@ -104,8 +103,9 @@ const char* parameters(void (*)(Parameters...)) {
 }  // namespace host_cuda
 
 // Gives Python a kernel: how to run it, and what it takes.
-#define HOST_CUDA_ENTRY(name, ...)                                                     \
-  extern "C" const char* name(const host_cuda::Launch* launch, const std::int64_t* words) { \
-    return host_cuda::run(__VA_ARGS__, *launch, words);                                \
-  }                                                                                    \
-  extern "C" const char* name##_parameters() { return host_cuda::parameters(__VA_ARGS__); }
+#define HOST_CUDA_VISIBLE extern "C" __attribute__((visibility("default")))
+#define HOST_CUDA_ENTRY(name, ...)                                                                \
+  HOST_CUDA_VISIBLE const char* name(const host_cuda::Launch* launch, const std::int64_t* words) { \
+    return host_cuda::run(__VA_ARGS__, *launch, words);                                           \
+  }                                                                                               \
+  HOST_CUDA_VISIBLE const char* name##_parameters() { return host_cuda::parameters(__VA_ARGS__); }
