@@ -28,6 +28,7 @@ __device__ inline void sum_chunk(i64 B, i64 O, WarpSums& sums, Work work) {
   const i64 column = static_cast<i64>(blockIdx.x) * COLUMNS + place;
   const i64 first = static_cast<i64>(blockIdx.y) * DOWN + threadIdx.x / ACROSS;
   W sum[N] = {};
+#pragma unroll 1  // as in packs.cuh
   for (i64 row = first; column < O && row < B; row += static_cast<i64>(gridDim.y) * DOWN) {
     W values[N];
     work(row * O + column, Count<N>(), values);

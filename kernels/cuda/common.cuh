@@ -80,12 +80,16 @@ __device__ inline bool aligned16(const P*... pointers) {
   return ((reinterpret_cast<unsigned long long>(pointers) | ...) & 15ull) == 0;
 }
 
-__device__ inline i64 thread_index() { return static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x; }
+__device__ inline i64 thread_index() {
+  return static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x;
+}
 __device__ inline i64 thread_count() { return static_cast<i64>(gridDim.x) * blockDim.x; }
 
 template <class T>
 __device__ inline T warp_sum(T value) {
-  for (int offset = WARP / 2; offset > 0; offset /= 2) value += __shfl_xor_sync(ALL_LANES, value, offset);
+  for (int offset = WARP / 2; offset > 0; offset /= 2) {
+    value += __shfl_xor_sync(ALL_LANES, value, offset);
+  }
   return value;
 }
 

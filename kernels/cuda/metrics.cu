@@ -101,7 +101,10 @@ __global__ void count_correct_binary(const Z* __restrict__ z, const Wide<Z>* __r
                                      unsigned* tickets) {
   count_rows(B, count, partials, tickets, [=](i64 row) {
     int wrong = 0;
-    for_lane(K, [&](i64 k) { wrong += (widen(z[row * K + k]) > 0) != (t[row * K + k] > Wide<Z>(0.5)); });
+    for_lane(K, [&](i64 k) {
+      const i64 i = row * K + k;
+      wrong += (widen(z[i]) > 0) != (t[i] > Wide<Z>(0.5));
+    });
     return warp_sum(wrong) == 0;
   });
 }

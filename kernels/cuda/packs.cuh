@@ -32,6 +32,14 @@ template <class T, class X, int N>
 __device__ inline void store(T* array, const X (&values)[N]) {
   Neighbours<T, N> packed;
   for (int j = 0; j < N; ++j) packed.at[j] = narrow<T>(values[j]);
+#ifdef __CUDA_ARCH__
+  // Said outright: in loops where the compiler steps a pointer of its own, into the middle of a
+  // pack, it loses sight of the alignment and stores element by element.
+  if constexpr (sizeof packed == 16) {
+    __stwb(reinterpret_cast<uint4*>(array), reinterpret_cast<const uint4&>(packed));
+    return;
+  }
+#endif
   *reinterpret_cast<Neighbours<T, N>*>(array) = packed;
 }
 

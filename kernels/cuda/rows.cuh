@@ -8,6 +8,7 @@ namespace gpubp {
 // Calls work(row) in all lanes of one warp for every row.
 template <class Work>
 __device__ inline void for_rows_of_warps(i64 rows, Work work) {
+#pragma unroll 1  // as in packs.cuh
   for (i64 row = thread_index() / WARP; row < rows; row += thread_count() / WARP) work(row);
 }
 
