@@ -146,8 +146,8 @@ class HostDriver(Driver):
             return np.from_dlpack(array)
         address, shape = described["data"][0], described["shape"]
         if self.known.find(address) is None:
-            homes = [d.index for d in self.machine.drivers if d.known.find(address)]
-            raise DeviceError(f"the array lies on cuda:{homes}, not on cuda:{self.index}")
+            homes = (f"cuda:{d.index}" for d in self.machine.drivers if d.known.find(address))
+            raise DeviceError(f"the array lies on {next(homes, 'none')}, not on cuda:{self.index}")
         if isinstance(array, DeviceArray):
             return array
         return self.wrap(
