@@ -222,10 +222,11 @@ class CupyExecutable(Executable):
         kernel, scalars = call.contract, dict(call.scalars)
         if launch.is_product(call.kernel):
             product = self.backend.product(call)
-            if product is None:  # a plain one: those with an epilogue are in a plan if they are had
+            if product is None:  # a plain one: one with an epilogue is in a plan if it can be had
                 raise DeviceError(
-                    f"{self.driver.describe()} has no matrix products of {call.operands[0].dtype}; "
-                    "for bfloat16 it takes compute capability 8.0; use precision='fp32'"
+                    f"{self.driver.describe()} has no matrix product for {call.formula!r} in "
+                    f"{self.plan.dtype}; bfloat16 takes compute capability 8.0, so use another "
+                    "precision"
                 )
             return partial(launch.multiply, self.driver, product, kernel, places)
         address = self.driver.address
