@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 import cases
 import numpy as np
 import oracles
-import pytest
 from host_cuda.products import STORED, decode, encode
 from runners import close, run_reference, same
 
@@ -174,13 +173,16 @@ def _launch(driver, call, places, guard, grid):
 
 
 def run_in_turns(driver, turns, call, precision):
-    """Run a call in every order of turns; return the first result, which the others must equal."""
+    """Run a call in every order of turns; return the first result, which the others must equal.
+
+    None where the library has no such product.
+    """
     results = []
     for turn in turns:
         turn()
         results.append(call.copy())
         if not run(driver, results[-1], precision):
-            pytest.skip("the library has no such product")
+            return None
     for other in results[1:]:
         for name, array in results[0].written.items():
             if array is not None:
