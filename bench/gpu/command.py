@@ -18,7 +18,7 @@ from rich.console import Console
 from gpu import report, smi
 from gpu.document import RESULTS, Document, RefusedError
 from gpu.parts import GROUPS, FailedError, Part, Setting, SkippedError, table
-from gpu.process import ProcessError, Worker
+from gpu.process import ProcessError, Worker, plain
 
 DONE, SOMETHING_FAILED, REFUSED, CALL_AGAIN = range(4)
 _WHAT = """
@@ -108,12 +108,16 @@ def _do(part: Part, deadline: float, problem: str) -> dict[str, Any]:
     except SkippedError as error:
         record = {"status": "skipped", "error": str(error)}
     except FailedError as error:
-        record = {"status": "failed", "error": str(error)[-_ERROR:], "result": error.result}
+        record = {"status": "failed", "error": _said(error), "result": error.result}
     except Exception as error:
-        text = str(error) if isinstance(error, ProcessError) else repr(error)
-        record = {"status": "failed", "error": text[-_ERROR:]}
+        record = {"status": "failed", "error": _said(error)}
     return record | {
         "seconds": round(time.monotonic() - started, 1),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "clocks": {"before": clocks, "after": smi.clocks()},
     }
+
+
+def _said(error: Exception) -> str:
+    known = isinstance(error, FailedError | ProcessError)
+    return plain(str(error) if known else repr(error))[-_ERROR:]

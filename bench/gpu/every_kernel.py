@@ -1,6 +1,6 @@
 """Launches every CUDA kernel once, at sizes that fit nothing: what compute-sanitizer looks at.
 
-    python -P -m gpu.every_kernel [--stand-in] [--compile]
+    python -P -m gpu.every_kernel [--stand-in] [--compile] [--no-products]
 
 --compile only compiles them, many at a time, which fills CuPy's cache: a sanitizer slows down what
 it watches. Each array is an allocation of its own, to its last byte, so that a byte beside it is
@@ -13,7 +13,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -31,6 +31,8 @@ sys.path.append(str(device.TESTS))
 import cuda_calls
 from host_cuda.products import encode
 
+CallIn = tuple[Any, Any]  # a call of cases.py, a precision of cuda_calls.py
+
 _SIZE = "odd"
 _COMPILED_AT_ONCE = 16
 _WORKING = ("float32", "bfloat16")
@@ -41,19 +43,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--stand-in", action="store_true")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--no-products", action="store_true")
     options = parser.parse_args()
     driver = device.driver(stand_in=options.stand_in)
     start = time.perf_counter()
     with driver.active():
         if isinstance(driver, CupyDriver):
             driver.xp.cuda.set_allocator(None)  # no pool: it would lend room beyond an array
-        done = _compile(driver) if options.compile else _launch_all(driver)
+        calls = (c for c in _calls() if not (options.no_products and _is_product(c)))
+        done = (_compile if options.compile else _launch_all)(driver, calls)
     print(json.dumps(done | {"seconds": time.perf_counter() - start}))
     return 0
 
 
-def _calls() -> Iterator[tuple[Any, Any]]:
-    """Yield a call of each kernel in each working dtype with its precision."""
+def _calls() -> Iterator[CallIn]:
+    """Yield a call of each kernel in each working dtype, with its precision."""
     seen = set()
     for variant, precision in cuda_calls.CASES:
         key = variant.kernel.name, str(precision)
@@ -62,9 +66,13 @@ def _calls() -> Iterator[tuple[Any, Any]]:
             yield precision.call(variant, _SIZE), precision
 
 
-def _launch_all(driver: Driver) -> dict[str, Any]:
+def _is_product(call: CallIn) -> bool:
+    return launch.is_product(call[0].kernel.name)
+
+
+def _launch_all(driver: Driver, calls: Iterable[CallIn]) -> dict[str, Any]:
     ran, lacking = set(), set()
-    for call, precision in _calls():
+    for call, precision in calls:
         (ran if _run(driver, call, precision) else lacking).add(call.kernel.name)
     driver.synchronize()
     # A product with an epilogue may be there for some shapes and dtypes only.
@@ -102,11 +110,11 @@ def _run(driver: Driver, call: Any, precision: Any) -> bool:
     return True
 
 
-def _compile(driver: Driver) -> dict[str, Any]:
+def _compile(driver: Driver, calls: Iterable[CallIn]) -> dict[str, Any]:
     """Compile the variants of all calls, each as the driver would, so that its cache has them."""
     variants: set[Variant] = set()
-    for call, precision in _calls():
-        if not launch.is_product(call.kernel.name):
+    for call, precision in calls:
+        if not _is_product((call, precision)):
             places = [
                 None if x is None else launch.Place(0, x.shape, precision.dtype(declared, x))
                 for declared, x in zip(call.kernel.operands, call.operands, strict=True)

@@ -33,7 +33,7 @@ def spread(rounds: Sequence[float]) -> Record:
     }  # fmt: skip
 
 
-def verdict(case: Case, precision: str, records: Mapping[str, Record]) -> Record:
+def verdict(case: Case, records: Mapping[str, Record]) -> Record:
     """Return how gpubp's wall time compares with its target and with the best peer of each group.
 
     The wall is what a user waits for, and the one time that can be had of every library. Whoever

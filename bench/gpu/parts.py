@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from gpu import cases, race, sanitizer, suite
-from gpu.process import ROOT, ProcessError, Worker
+from gpu.process import ProcessError, Worker
 
 Record = dict[str, Any]
 
@@ -85,10 +85,9 @@ def _selections(setting: Setting) -> Iterator[tuple[str, list[str]]]:
     if setting.tests:
         yield "chosen", list(setting.tests)
         return
-    cuda = ROOT / "tests" / "cuda"
-    yield "cuda", [str(cuda)]
+    yield "cuda", ["tests/cuda"]
     # Of the others, those that run in the way "cuda".
-    yield "ways", [str(cuda.parent), f"--ignore={cuda}", "-k", "cuda"]
+    yield "ways", ["tests", "--ignore=tests/cuda", "-k", "cuda"]
 
 
 def _tests(arguments: list[str], deadline: float) -> Record:

@@ -51,6 +51,13 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-P", *arguments]
 
 
+def plain(text: str) -> str:
+    """Return what a program said without where things lie on this machine."""
+    for folder in (str(ROOT), sys.prefix):
+        text = text.replace(folder + os.sep, "")
+    return text
+
+
 def run(arguments: Sequence[str], env: Mapping[str, str], deadline: float) -> tuple[int, str, bool]:
     """Run a program in the repository's root; return exit code, output, and whether it was in time.
 

@@ -8,7 +8,7 @@ from typing import Any
 from gpu import cases, figures, oracle
 from gpu.cases import Case, EpochCase
 from gpu.contenders import OURS, Entry, entries
-from gpu.process import OutOfTimeError, ProcessError, Worker
+from gpu.process import OutOfTimeError, ProcessError, Worker, plain
 
 Record = dict[str, Any]
 
@@ -55,7 +55,7 @@ def race(
             "title": case.title, "precision": precision, "unit": case.unit,
             "expected_losses": expected, "contenders": records,
         }  # fmt: skip
-        result |= figures.verdict(case, precision, records)
+        result |= figures.verdict(case, records)
         if not isinstance(case, EpochCase):
             result |= _inside(workers[OURS], result, precision, roofs)
     return result
@@ -78,7 +78,7 @@ def _call(
                 raise
             del workers[name]
             record.pop(into, None)
-            record["error"] = str(error)
+            record["error"] = plain(str(error))
             continue
         if into:
             record.setdefault(into, []).append(answer)

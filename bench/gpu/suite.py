@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tempfile
 from collections import Counter
@@ -65,5 +64,5 @@ def _reason(element: XML.Element) -> str:
 
 
 def _message(element: XML.Element) -> str:
-    text = (element.text or element.get("message") or "").replace(str(process.ROOT) + os.sep, "")
+    text = process.plain(element.text or element.get("message") or "")
     return text if len(text) <= _MESSAGE else "…" + text[-_MESSAGE:]
