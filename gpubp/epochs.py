@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gpubp.callbacks import Progress, Run
 from gpubp.engine import Engine
 from gpubp.feed import Data
+from gpubp.metrics import metrics
 from gpubp.schedules import Span
 
 if TYPE_CHECKING:
@@ -52,8 +53,8 @@ class Epochs:
             "samples_per_second": (run.rows - rows_before) / seconds,
         }
         if self.validation is not None:
-            metrics = trainer._metrics(self.validation)
-            record |= {f"val_{name}": value for name, value in metrics.items()}
+            found = metrics(engine, self.validation)
+            record |= {f"val_{name}": value for name, value in found.items()}
         # Together, and last: a Ctrl-C during the evaluation leaves the epoch unfinished.
         engine.rewind()
         trainer.epoch += 1

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubp import initializers
+from gpubp import initializers, intake
 from gpubp.engine import Engine
 from gpubp.feed import Data
 from gpubp.kernels.contract import size
@@ -130,20 +130,22 @@ def check_gradients(
     trainer = Trainer(
         network, loss, "sgd", device=device, backend=backend, precision="fp64", seed=seed
     )
-    data = trainer._checked(X, y, sample_weight, fitting=True)
-    data, _ = trainer._placed(data, None, int(data.x.shape[0]))
-    engine = trainer._trained()
-    objective = _objective(engine, data)
-    point = _point(engine.read(PARAMS), seed)
-    base = objective(point)
-    gradients = engine.named(GRADS)
-    probe = _Probe(objective, point, base, epsilon, tolerance)
-    reports = tuple(
-        _check(probe, parameter, engine.layout.offsets[parameter.name],
-               gradients[parameter.name].ravel(), samples,
-               initializers.uniform((size(parameter.shape),), seed, GRADIENT_CHECK + position))
-        for position, parameter in enumerate(network.parameters(engine.features), start=1)
-    )  # fmt: skip
+    with trainer._backend.active():
+        data = trainer._checked(X, y, sample_weight, fitting=True)
+        engine = trainer._trained()
+        data, _ = intake.placed(engine, data, None, data.size)
+        objective = _objective(engine, data)
+        point = _point(engine.read(PARAMS), seed)
+        base = objective(point)
+        gradients = engine.named(GRADS)
+        probe = _Probe(objective, point, base, epsilon, tolerance)
+        offsets = network.layout(engine.features).offsets
+        reports = tuple(
+            _check(probe, parameter, offsets[parameter.name],
+                   gradients[parameter.name].ravel(), samples,
+                   initializers.uniform((size(parameter.shape),), seed, GRADIENT_CHECK + position))
+            for position, parameter in enumerate(network.parameters(engine.features), start=1)
+        )  # fmt: skip
     return GradientReport(reports, tolerance, base, trainer.backend_name)
 
 

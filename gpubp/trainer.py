@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -11,15 +10,14 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import numpy as np
-from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
-from gpubp import backends, checkpoint, devices, state
+from gpubp import backends, checkpoint, devices, intake, state
 from gpubp.backends.modes import Trace
 from gpubp.callbacks import Callback, Run, as_callbacks
 from gpubp.data import check
 from gpubp.devices import PRECISIONS
-from gpubp.engine import EVALUATION_ROWS, Engine
+from gpubp.engine import Engine
 from gpubp.epochs import Epochs
 from gpubp.errors import InputError, NonFiniteError
 from gpubp.feed import Data
@@ -27,12 +25,12 @@ from gpubp.history import History
 from gpubp.interrupts import deferred
 from gpubp.kernels.contract import WIDE
 from gpubp.losses import LOSSES, Loss, SigmoidCrossEntropy, SoftmaxCrossEntropy
+from gpubp.metrics import metrics
 from gpubp.network import Sequential
 from gpubp.optimizers import OPTIMIZERS, Optimizer
 from gpubp.plan.build import Inputs, Regularization
 from gpubp.plan.ir import GRADS, PARAMS, Plan
 from gpubp.schedules import SCHEDULES, Schedule
-from gpubp.streams import VALIDATION_SPLIT
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -209,11 +207,16 @@ class Trainer:
             KeyboardInterrupt: on Ctrl-C, after the step under way.
         """
         data = self._checked(X, y, sample_weight, fitting=True)
-        data, validation = self._split(data, validation_data, validation_fraction)
-        _check_count("epochs", epochs)
-        _check_batch_size(batch_size, data.size)
+        engine = self._trained()
+        data, validation = intake.split(data, validation_fraction, engine)
+        if validation_data is not None:
+            if validation is not None:
+                raise InputError("give validation_data or validation_fraction, not both")
+            validation = self._checked(*validation_data, None, fitting=False)
+        intake.check_count("epochs", epochs)
+        intake.check_batch_size(batch_size, data.size)
         self._callbacks = as_callbacks(callbacks)
-        data, validation = self._placed(data, validation, batch_size)
+        data, validation = intake.placed(engine, data, validation, batch_size)
         run = self._begin(data, epochs, batch_size, resume=resume)
         try:
             loop = Epochs(self, data, validation, run, shuffle)
@@ -228,7 +231,7 @@ class Trainer:
             for callback in self._callbacks:
                 callback.close()
             self._callbacks = []
-            self._trained().release()
+            engine.release()
         self._run, self._callback_states = None, {}
         return self.history
 
@@ -287,12 +290,11 @@ class Trainer:
         Raises:
             InputError: the data can't be used.
         """
-        self._trained()
-        data = self._checked(X, y, sample_weight, fitting=False)
         engine = self._trained()
-        metrics = self._metrics(engine.placed(data, "evaluation"))
+        data = self._checked(X, y, sample_weight, fitting=False)
+        found = metrics(engine, engine.placed(data, "evaluation"))
         engine.release("evaluation")
-        return metrics
+        return found
 
     @_on_device
     def plan(self, batch_size: int) -> Plan:
@@ -320,9 +322,7 @@ class Trainer:
         Raises:
             InputError: the data can't be used.
         """
-        data = self._checked(X, y, None, fitting=False)
-        _check_batch_size(batch_size, data.size)
-        return self._trained().trace(self._placed(data, None, batch_size)[0], batch_size)
+        return self._trained().trace(self._one_minibatch(X, y, batch_size), batch_size)
 
     @_on_device
     def validate(self, X: Any, y: Any, batch_size: int = 32) -> None:
@@ -332,9 +332,7 @@ class Trainer:
             PlanError: a call's result is off; the first is named.
             InputError: the data can't be used.
         """
-        data = self._checked(X, y, None, fitting=False)
-        _check_batch_size(batch_size, data.size)
-        self._trained().validate(self._placed(data, None, batch_size)[0], batch_size)
+        self._trained().validate(self._one_minibatch(X, y, batch_size), batch_size)
 
     @_on_device
     def parameters(self) -> NDArray[Any]:
@@ -470,53 +468,20 @@ class Trainer:
 
     def _checked(self, X: Any, y: Any, sample_weight: Any, *, fitting: bool) -> Data:
         """Return the user's arrays, checked, where they are."""
-        given = {"X": X, "y": y, "sample_weight": sample_weight}
-        X, y, sample_weight = (check.admit(a, self._backend, name) for name, a in given.items())
-        x = check.features(X, columns=self.features)
-        rows, features = int(x.shape[0]), int(x.shape[1])
-        outputs = self.network.outputs(features)
-        y = self.loss.check_targets(y, rows=rows, outputs=outputs, fitting=fitting)
-        weights = None if sample_weight is None else check.weights(sample_weight, rows=rows)
-        self.initialize(features)
+        data = intake.checked(
+            self._backend, self.network, self.loss, X, y, sample_weight,
+            columns=self.features, fitting=fitting,
+        )  # fmt: skip
+        self.initialize(int(data.x.shape[1]))
         if fitting:
-            self._one_target = len(y.shape) == 2 and y.shape[1] == 1
-        return Data(x, y, weights)
+            self._one_target = data.inputs.target == "values" and data.inputs.outputs == 1
+        return data
 
-    def _placed(
-        self, data: Data, validation: Data | None, batch_size: int
-    ) -> tuple[Data, Data | None]:
-        """Return training and validation data where they are computed on."""
-        reserve = self._trained().check_memory(data, batch_size)
-        moved: dict[int, Any] = {}  # arrays that both have are moved once
-        data = data.placed(self._backend, batch_size, reserve, moved)
-        if validation is not None:
-            validation = validation.placed(self._backend, EVALUATION_ROWS, reserve, moved)
-        return data, validation
-
-    def _split(
-        self, data: Data, validation_data: tuple[Any, Any] | None, fraction: float
-    ) -> tuple[Data, Data | None]:
-        """Return training and validation data, the latter None if there is none."""
-        if not 0 <= fraction < 1:
-            raise InputError(
-                f"validation_fraction must be at least 0 and below 1, got {fraction!r}"
-            )
-        if validation_data is not None:
-            if fraction:
-                raise InputError("give validation_data or validation_fraction, not both")
-            return data, self._checked(*validation_data, None, fitting=False)
-        held_out = round(data.size * fraction)
-        if not fraction:
-            return data, None
-        if not 0 < held_out < data.size:
-            raise InputError(
-                f"validation_fraction={fraction} of {data.size} rows is {held_out}; "
-                "both parts need a row at least"
-            )
-        xp = self._backend.xp
-        order = self._trained().permutation(data.size, VALIDATION_SPLIT, 0)
-        validation, training = xp.sort(order[:held_out]), xp.sort(order[held_out:])
-        return replace(data, rows=training), replace(data, rows=validation)
+    def _one_minibatch(self, X: Any, y: Any, batch_size: int) -> Data:
+        """Return data of a minibatch at least, where they are computed on."""
+        data = self._checked(X, y, None, fitting=False)
+        intake.check_batch_size(batch_size, data.size)
+        return intake.placed(self._trained(), data, None, batch_size)[0]
 
     def _begin(self, data: Data, epochs: int, batch_size: int, *, resume: bool) -> Run:
         """Start a run, or take up the one that was interrupted."""
@@ -542,23 +507,6 @@ class Trainer:
         self._run = replace(self._run, epochs=epochs)
         return self._run
 
-    def _metrics(self, data: Data) -> dict[str, float]:
-        result = self._trained().evaluate(data)
-        found = {"loss": result.loss / result.rows}
-        if self.loss.classifies:
-            return {**found, "accuracy": result.correct / result.rows}
-        source = data.source or data  # a window has only a part of the targets
-        y, rows = source.y, source.rows
-        if rows is not None:
-            rows = rows if data.source is None else self._backend.to_host(rows)
-            y = array_namespace(y).take(y, rows, axis=0)
-        xp = array_namespace(y)
-        y = xp.astype(y, xp.float64)
-        spread = float(xp.sum((y - xp.mean(y, axis=0)) ** 2))
-        found["rmse"] = math.sqrt(result.squared_errors / (result.rows * y.shape[1]))
-        found["r2"] = 1 - result.squared_errors / spread if spread else math.nan
-        return found
-
     def _explained(self, error: NonFiniteError) -> NonFiniteError:
         """Return the error with where in the run it happened, the remedies and what is safe."""
         kept = (
@@ -570,17 +518,4 @@ class Trainer:
             f"epoch {self.epoch + 1}, {error}. The parameters are those of the step before. Usual "
             f"remedies: a lower learning rate (now {self.optimizer.lr:g}), clip_norm=1.0, "
             f"standardised inputs and targets. {kept}."
-        )
-
-
-def _check_count(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise InputError(f"{name} must be a whole number, 1 at least, got {value!r}")
-
-
-def _check_batch_size(batch_size: int, rows: int) -> None:
-    _check_count("batch_size", batch_size)
-    if batch_size > rows:
-        raise InputError(
-            f"batch_size is {batch_size}, but there are {rows} rows to train on; use at most {rows}"
         )

@@ -21,6 +21,7 @@ RANKS = [
     ["gpubp.interrupts", "gpubp.backends", "gpubp.network"],
     ["gpubp.feed"],
     ["gpubp.devices", "gpubp.callbacks", "gpubp.engine"],
+    ["gpubp.intake", "gpubp.metrics"],
     ["gpubp.gradients", "gpubp.state", "gpubp.epochs", "gpubp.trainer"],
     ["gpubp.cli"],
 ]

@@ -14,7 +14,7 @@ from host_cuda.driver import Machine
 from networks import cuda_driver, data, on_driver, stand_in
 from sklearn.datasets import load_digits
 
-from gpubp import Dense, Dropout, Sequential, Trainer, devices
+from gpubp import Dense, Dropout, Sequential, Trainer, check_gradients, devices
 from gpubp.backends.cupy import StepsPerGraph
 from gpubp.errors import DeviceError, DeviceMemoryError, InputError
 from gpubp.feed import Data
@@ -145,6 +145,14 @@ LACKS = {
 }
 
 
+def test_gradients_are_those_of_central_differences(monkeypatch):
+    stand_in(monkeypatch)
+    X, y = data(rows=12)
+    report = check_gradients(Sequential(*LAYERS), "softmax_cross_entropy", X, y, device="cuda")
+    assert report.passed, str(report)
+    assert report.backend == "cupy"
+
+
 class TestLackingProducts:
     """Where cuBLASLt has no epilogue for a shape and dtype, plain kernels do its work."""
 
@@ -188,7 +196,7 @@ class TestStreaming:
 
     @pytest.mark.parametrize("options", WINDOWED.values(), ids=WINDOWED)
     def test_the_same_bits_as_with_all_of_it_on_the_device(self, options, monkeypatch):
-        for name in ("gpubp.engine.EVALUATION_ROWS", "gpubp.trainer.EVALUATION_ROWS"):
+        for name in ("gpubp.engine.EVALUATION_ROWS", "gpubp.intake.EVALUATION_ROWS"):
             monkeypatch.setattr(name, 100)
         monkeypatch.setattr("gpubp.feed._BLOCK_BYTES", 40_000)  # some 250 rows
         windows = []

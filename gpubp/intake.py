@@ -1,0 +1,103 @@
+"""What the trainer takes in: arguments checked, rows held out, arrays put where they are used."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from gpubp.backends.base import Backend
+from gpubp.data import check
+from gpubp.engine import EVALUATION_ROWS, Engine
+from gpubp.errors import InputError
+from gpubp.feed import Data
+from gpubp.losses import Loss
+from gpubp.network import Sequential
+from gpubp.streams import VALIDATION_SPLIT
+
+
+def checked(
+    backend: Backend,
+    network: Sequential,
+    loss: Loss,
+    X: Any,
+    y: Any,
+    sample_weight: Any,
+    *,
+    columns: int | None,
+    fitting: bool,
+) -> Data:
+    """Return a user's arrays, checked, where they are.
+
+    Raises:
+        InputError: the data can't be used.
+    """
+    given = {"X": X, "y": y, "sample_weight": sample_weight}
+    X, y, sample_weight = (check.admit(array, backend, name) for name, array in given.items())
+    x = check.features(X, columns=columns)
+    rows, outputs = int(x.shape[0]), network.outputs(int(x.shape[1]))
+    y = loss.check_targets(y, rows=rows, outputs=outputs, fitting=fitting)
+    weights = None if sample_weight is None else check.weights(sample_weight, rows=rows)
+    return Data(x, y, weights)
+
+
+def split(data: Data, fraction: float, engine: Engine) -> tuple[Data, Data | None]:
+    """Return training data and, None if ``fraction`` is 0, validation data drawn by the seed.
+
+    Raises:
+        InputError: a part would have no row.
+    """
+    if not 0 <= fraction < 1:
+        raise InputError(f"validation_fraction must be at least 0 and below 1, got {fraction!r}")
+    if not fraction:
+        return data, None
+    held_out = round(data.size * fraction)
+    if not 0 < held_out < data.size:
+        raise InputError(
+            f"validation_fraction={fraction} of {data.size} rows is {held_out}; "
+            "both parts need a row at least"
+        )
+    xp = engine.backend.xp
+    order = engine.permutation(data.size, VALIDATION_SPLIT, 0)
+    validation, training = xp.sort(order[:held_out]), xp.sort(order[held_out:])
+    return replace(data, rows=training), replace(data, rows=validation)
+
+
+def placed(
+    engine: Engine, data: Data, validation: Data | None, batch_size: int
+) -> tuple[Data, Data | None]:
+    """Return training and validation data where they are computed on.
+
+    Raises:
+        DeviceMemoryError: there is too little device memory.
+    """
+    reserve = engine.check_memory(data, batch_size)
+    moved: dict[int, Any] = {}  # arrays that both have are moved once
+    data = data.placed(engine.backend, batch_size, reserve, moved)
+    if validation is not None:
+        validation = validation.placed(engine.backend, EVALUATION_ROWS, reserve, moved)
+    return data, validation
+
+
+def check_count(name: str, value: object) -> None:
+    """Check that a value is a whole number above 0.
+
+    Raises:
+        InputError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise InputError(f"{name} must be a whole number, 1 at least, got {value!r}")
+
+
+def check_batch_size(batch_size: int, rows: int) -> None:
+    """Check that a minibatch has a row at least and not more than there are.
+
+    Raises:
+        InputError: it has.
+    """
+    check_count("batch_size", batch_size)
+    if batch_size > rows:
+        raise InputError(
+            f"batch_size is {batch_size}, but there are {rows} rows to train on; use at most {rows}"
+        )
