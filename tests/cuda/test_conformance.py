@@ -154,3 +154,37 @@ def test_rows_of_any_dtype_are_converted(driver, name, working, source):
     expected = precision.rounded(KERNELS[name].index["x"], oracles.expected(call)["x"])
     run(driver, call, precision)
     same(call.named["x"], expected.astype(WIDE[working]), name)
+
+
+def test_rounding_to_bfloat16_is_to_nearest_with_ties_to_even(driver):
+    # Upper and lower half: ties, their neighbours, the largest number, infinity, subnormal numbers.
+    bits = [0x3F808000, 0x3F818000, 0x3F808001, 0x3F817FFF, 0x7F7FFFFF, 0xFF800000, 0x00008000,
+            0x80018000, 0x7F800001, 0xFFFFFFFF]  # fmt: skip
+    wanted = [0x3F80, 0x3F82, 0x3F81, 0x3F81, 0x7F80, 0xFF80, 0x0000, 0x8002]
+    values = np.array(bits, np.uint32).view(np.float32)
+    call = cases.Call(KERNELS["round_bfloat16"], [values, np.empty_like(values)], {})
+    run(driver, call, Precision("float32"))
+    rounded = call.named["rounded"]
+    assert (rounded.view(np.uint32)[:8] >> 16).tolist() == wanted
+    assert np.isnan(rounded[8:]).all()
+
+
+@pytest.mark.parametrize("name", ["count_correct", "count_correct_dense"])
+def test_the_first_of_equal_maxima_counts(driver, name):
+    call = Precision("float32").call(cases.Variant(KERNELS[name]), "many")
+    z, target, count = call.operands
+    z[...] = np.random.default_rng(0).integers(0, 3, z.shape)
+    first = z.argmax(axis=1)
+    target[...] = first if target.ndim == 1 else np.eye(z.shape[1])[first]
+    before = int(count[0])
+    run(driver, call, Precision("float32"))
+    assert count[0] == before + len(z)
+
+
+@pytest.mark.parametrize("limit", [0.5, 2.0])
+def test_a_norm_within_the_limit_is_kept(driver, limit):
+    call = cases.make(KERNELS["clip_norm"], "float32", "odd", limit=limit)
+    call.named["squares"][:] = 0.5  # two of them, so the norm is 1
+    before = call.named["grads"].copy()
+    run(driver, call, Precision("float32"))
+    np.testing.assert_array_equal(call.named["grads"], before * min(1, limit))

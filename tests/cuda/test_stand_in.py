@@ -90,6 +90,7 @@ def test_shuffles(machine, launch, order, call, sources_of_lanes):
         ("x0[0] = __shfl_xor_sync(1u, threadIdx.x, 1);", "a part of a warp"),
         ("x0[64] = 0;", "wrote beside an allocation"),
         ("x0[-1] = 0;", "wrote beside an allocation"),
+        ("*reinterpret_cast<long long*>(1 + (char*)x0) = 0;", "an alignment of 8 bytes"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_in_a_kernel_is_reported(launch, body, said):

@@ -26,8 +26,9 @@ COMPILER = os.environ.get("CXX", "g++")
 # Optimised little: a family compiles in seconds, and what runs is small. No fused multiply-adds, so
 # that a result is the same on any host. Hidden: libraries share no `__shared__` variables.
 FLAGS = (
-    "-std=c++17", "-O1", "-ffp-contract=off", "-fno-strict-aliasing", "-Wall", "-Wextra", "-Werror",
-    "-Wno-unknown-pragmas", "-shared", "-fPIC", "-fvisibility=hidden",
+    "-std=c++17", "-O1", "-ffp-contract=off", "-fno-strict-aliasing", "-fsanitize=alignment",
+    "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas",
+    "-shared", "-fPIC", "-fvisibility=hidden", "-Wl,--as-needed",
 )  # fmt: skip
 
 

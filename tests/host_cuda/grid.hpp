@@ -3,6 +3,8 @@
 //
 // Stricter than a GPU, so that what is only undefined there is an error here: a barrier must be
 // reached by every thread of the block, and at the same line; a shuffle by every lane of the warp.
+// Blocks never run side by side, so what is there to order those (fences, atomic operations) is not
+// put to the test.
 #pragma once
 
 #include <link.h>

@@ -75,6 +75,21 @@ T atomicAdd(T* target, T value) {
   return std::exchange(*target, *target + value);
 }
 
+// What the compiler's check of alignment (-fsanitize) calls where a pointer is not aligned to what
+// it is read or written as: a GPU stops there.
+struct Misaligned {
+  const char* file;
+  unsigned line, column;
+  const void* type;
+  unsigned char log_alignment, kind;
+};
+extern "C" __attribute__((visibility("hidden"))) void __ubsan_handle_type_mismatch_v1(
+    const Misaligned* what, std::uintptr_t address) {
+  host_cuda::grid.fail("an access of line " + std::to_string(what->line) + " needs an alignment of " +
+                       std::to_string(1 << what->log_alignment) + " bytes, and its address ends with " +
+                       std::to_string(address % 256));
+}
+
 inline unsigned __float_as_uint(float x) { return host_cuda::bits_as<unsigned>(x); }
 inline float __uint_as_float(unsigned x) { return host_cuda::bits_as<float>(x); }
 inline long long __double_as_longlong(double x) { return host_cuda::bits_as<long long>(x); }
