@@ -9,6 +9,7 @@ import argparse
 import re
 import shlex
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,33 +27,34 @@ Tests, checks and benchmarks of the CUDA path on this machine's first GPU. All g
 file. Parts that are in it are left out, so that a run can be cut into several: with --budget 570
 nothing is begun that is likely to take longer, and what is left is said.
 """
+_MACHINE_SECONDS = 120.0
 _ANY_TIME = 24 * 3600.0
 _ERROR = 6000  # characters
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Return 0, 1 if a part failed, 2 if the file is not to be written, 3 if parts are left."""
+    """Return 0, 1 if a part failed, 2 if nothing could be begun, 3 if parts are left."""
     options = _options(arguments)
     console = Console()
     if not console.is_terminal:
         console.width = 110
     deadline = time.monotonic() + options.budget
-    with Worker("gpu.machine:Machine", deadline, stand_in=options.stand_in) as worker:
-        here = worker.call("describe")
     try:
+        here = _machine(options.stand_in)
         document = Document(options.out or _default_file(here), stand_in=options.stand_in)
         document.enter(here)
-    except RefusedError as error:
+        setting = Setting(options.stand_in, tuple(shlex.split(options.tests)), document.known)
+        chosen = _chosen(table(setting), options.only)
+    except (ProcessError, RefusedError) as error:
         console.print(str(error), highlight=False)
         return REFUSED
     console.print(report.heading(here), highlight=False)
-    setting = Setting(options.stand_in, tuple(shlex.split(options.tests)), document.known)
-    chosen = [part for part in table(setting) if _is_wanted(part, options.only)]
     left = []
-    for part in chosen:
+    # What failed before is tried again when all else is done.
+    for part in sorted(chosen, key=lambda part: part.name in document.parts):
         if document.known(part.name) is not None and not options.again:
             continue
-        if not options.stand_in and deadline - time.monotonic() < part.seconds:
+        if deadline - time.monotonic() < part.seconds:
             left.append(part.name)
             continue
         console.print(f"{part.name} …", highlight=False)
@@ -93,8 +95,30 @@ def _default_file(here: dict[str, Any]) -> Path:
     return RESULTS / "gpu" / f"{'-'.join(words)}.json"
 
 
-def _is_wanted(part: Part, only: list[str]) -> bool:
-    return not only or any(part.name == one or part.name.startswith(one + "/") for one in only)
+def _machine(stand_in: bool) -> dict[str, Any]:
+    """Return what this machine is; it is asked whatever the budget is."""
+    deadline = time.monotonic() + _MACHINE_SECONDS
+    with Worker("gpu.machine:Machine", deadline, stand_in=stand_in) as worker:
+        here: dict[str, Any] = worker.call("describe")
+    return here
+
+
+def _chosen(parts: Iterable[Part], only: list[str]) -> list[Part]:
+    """Return the parts of these names or groups, all if there are none.
+
+    Raises:
+        RefusedError: a name is none of a part or a group of parts.
+    """
+    parts = list(parts)
+    for name in only:
+        if not any(_belongs(part, name) for part in parts):
+            known = " ".join(part.name for part in parts)
+            raise RefusedError(f"there is no part {name!r}; the parts are {known}")
+    return [part for part in parts if not only or any(_belongs(part, name) for name in only)]
+
+
+def _belongs(part: Part, name: str) -> bool:
+    return part.name == name or part.name.startswith(name + "/")
 
 
 def _do(part: Part, deadline: float, problem: str) -> dict[str, Any]:

@@ -6,7 +6,6 @@ Imported by processes of their own alone, as all that imports gpubp.
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 import gpubp
 from gpubp.backends.cupy import CupyBackend
+from gpubp.callbacks import Callback
 from gpubp.kernels.cuda.cupy_driver import CupyDriver
 from gpubp.kernels.cuda.driver import Driver
 
@@ -44,29 +44,40 @@ def trainer(
     return made
 
 
-def training_step(trainer: gpubp.Trainer, x: Any, y: Any, batch: int) -> Any:
-    """Return the executable that ``fit`` would run an epoch over these rows with, made ready.
+class _Keep(Callback):
+    """Keeps what the steps of an epoch run with, which fit lets go of at its end."""
 
-    It goes past the public door, for only so can steps be had without the epoch around them: what
-    is done here is what fit does before an epoch. The device must be the current one.
+    def on_epoch_end(self, trainer: gpubp.Trainer, record: Any) -> None:
+        executables = trainer._trained()._executables
+        (self.executable,) = (made for key, made in executables.items() if key[0] == "training")
+        self.data = dict(self.executable.data)
+
+
+def training_step(trainer: gpubp.Trainer, x: Any, y: Any, batch: int) -> Any:
+    """Train for an epoch; return the executable that ``fit`` ran it with, ready to run it again.
+
+    The rows are a whole number of minibatches. It goes past the public door, for only so can steps
+    be had without the epoch around them; they are bound to what they had in the epoch: data, an
+    order of the rows, learning rates. The device must be the current one.
     """
-    checked = trainer._checked(x, y, None, fitting=True)
-    data, _ = trainer._placed(checked, None, batch)
+    kept = _Keep()
+    trainer.fit(x, y, 1, batch, callbacks=[kept])
+    kept.executable.bind(trainer._trained().vectors, kept.data)
+    rewind(trainer)
+    return kept.executable
+
+
+def rewind(trainer: gpubp.Trainer) -> None:
+    """Have the next step be the first of an epoch."""
     engine = trainer._trained()
-    order = engine.backend.zeros(data.size, "int64")
-    rates = engine.backend.zeros(data.size // batch, "float64")
-    order[...] = engine.order(None, data.size, 0, True)
-    rates[...] = trainer.optimizer.lr
-    arrays = {**replace(data, rows=order).arrays(), "rates": rates}
     engine.rewind()
     engine.begin_epoch(engine.step)
-    return engine._bound(replace(data, rows=order), arrays, batch)
 
 
 def normal(on: Driver, shape: tuple[int, ...], seed: int) -> Any:
     """Return normal float32 numbers on a device, which is current; drawn there."""
-    random = getattr(on.xp, "random", None)
-    made = random.default_rng(seed).standard_normal(shape, dtype=on.xp.float32)
+    random = getattr(on.xp, "random", np.random)
+    made = random.default_rng(seed).standard_normal(shape, dtype=np.float32)
     return on.upload(made) if isinstance(made, np.ndarray) else made
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import gpubp
 from gpu import device
 
+STEPS_A_GRAPH = (1, 16)
+
 
 class Graphs:
     """A network with what may go wrong: odd sizes, dropout, clipping, decay, a sum over the batch.
@@ -26,38 +28,41 @@ class Graphs:
     def compare(self, steps: int) -> dict[str, Any]:
         """Return whether steps as graphs leave the same bits as launches one by one, and where not.
 
-        Steps enough that the backend tries graphs of several, too.
+        Raises:
+            RuntimeError: they do not.
         """
-        vectors = []
-        for eager in (True, False):
-            trainer, executable = self._ready(steps)
-            with trainer._backend.active():
-                if eager:
-                    for _ in range(steps):
-                        executable.step()
-                    trainer._backend.driver.synchronize()
-                else:
-                    outcome = executable.run(steps)
-                    if outcome.reason != "finished":
-                        raise RuntimeError(f"{steps} steps ended as {outcome}")
-                held = trainer._trained().vectors
-                vectors.append({n: trainer._backend.to_host(held[n]).tobytes() for n in held})
-        one_by_one, replayed = vectors
-        different = [name for name in one_by_one if one_by_one[name] != replayed[name]]
-        if different:
-            raise RuntimeError(f"after {steps} steps graphs left other bits in {different}")
-        return {"steps": steps, "vectors": sorted(one_by_one), "same_bits": True}
+        bits = {per_graph: self._after(steps, per_graph) for per_graph in (0, *STEPS_A_GRAPH)}
+        for per_graph in STEPS_A_GRAPH:
+            different = [name for name in bits[0] if bits[per_graph][name] != bits[0][name]]
+            if different:
+                raise RuntimeError(
+                    f"{steps} steps, {per_graph} a graph, left other bits in {different}"
+                )
+        return {"steps": steps, "a_graph": list(STEPS_A_GRAPH), "vectors": sorted(bits[0])}
+
+    def _after(self, steps: int, per_graph: int) -> dict[str, bytes]:
+        """Return what outlives a step after so many, ``per_graph`` 0: launched one by one."""
+        trainer, executable = self._ready(steps)
+        backend = trainer._backend
+        with backend.active():
+            if per_graph:
+                executable._replay(steps, per_graph)
+            else:
+                for _ in range(steps):
+                    executable.step()
+            backend.driver.synchronize()
+            vectors = trainer._trained().vectors
+            return {name: backend.to_host(vector).tobytes() for name, vector in vectors.items()}
 
     def memory(self, steps: int) -> dict[str, Any]:
         """Return free device memory before and after steps, all being warm."""
         trainer, executable = self._ready(steps)
-        backend, engine = trainer._backend, trainer._trained()
+        backend = trainer._backend
         with backend.active():
             free = []
             for _ in range(2):
-                engine.rewind()
-                engine.begin_epoch(engine.step)
-                executable.run(steps)  # the first run captures
+                device.rewind(trainer)
+                executable.run(steps)
                 backend.driver.synchronize()
                 free.append(backend.driver.memory()[0])
         before, after = free

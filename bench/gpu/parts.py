@@ -13,6 +13,8 @@ from gpu.process import ProcessError, Worker
 Record = dict[str, Any]
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp64")
+# Most of it is torch.compile's.
+_RACE_SECONDS = {"step": 180, "epoch": 300}
 _GRAPH_STEPS, _MEMORY_STEPS = 200, 1000
 
 
@@ -54,11 +56,6 @@ class Part:
     seconds: float
     run: Callable[[float], Record]
 
-    @property
-    def group(self) -> str:
-        """The first word of the name."""
-        return self.name.partition("/")[0]
-
 
 GROUPS = ("tests", "sanitizer", "graph", "bench")
 
@@ -76,9 +73,8 @@ def table(setting: Setting) -> Iterator[Part]:
     yield Part("bench/roofs", 40, partial(_roofs, here))
     for case in cases.CASES.values():
         for precision in case.precisions:
-            yield Part(
-                f"bench/{case.name}/{precision}", 150, partial(_race, case.name, precision, setting)
-            )
+            run = partial(_race, case.name, precision, setting)
+            yield Part(f"bench/{case.name}/{precision}", _RACE_SECONDS[case.unit], run)
 
 
 def _selections(setting: Setting) -> Iterator[tuple[str, list[str]]]:

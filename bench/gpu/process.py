@@ -7,6 +7,7 @@ nobody else's.
 from __future__ import annotations
 
 import json
+import math
 import os
 import queue
 import signal
@@ -123,18 +124,19 @@ class Worker:
                 with suppress(BrokenPipeError):
                     stream.close()
 
-    def call(self, method: str, *arguments: object) -> Any:
+    def call(self, method: str, *arguments: object, within: float = math.inf) -> Any:
         """Call a method of the object; what it takes and returns is JSON.
 
         Raises:
-            OutOfTimeError: it did not return by the deadline.
+            OutOfTimeError: it did not return by the deadline, or within so many seconds.
             ProcessError: it failed, or the process died.
         """
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # of a process that died, which the answer shows
             print(json.dumps([method, arguments]), file=self._process.stdin, flush=True)
         try:
-            line = self._lines.get(timeout=max(0.1, self._deadline - time.monotonic()))
+            left = min(within, self._deadline - time.monotonic())
+            line = self._lines.get(timeout=max(0.1, left))
         except queue.Empty:
             raise OutOfTimeError(f"{self._name}.{method} was not done in time") from None
         if not line:

@@ -28,7 +28,9 @@ def run(arguments: list[str], deadline: float) -> dict[str, Any]:
         # No cache: the tests of a source tree are read, not written to.
         options = ["-p", "absent", "-p", "no:cacheprovider", "-q", f"--junitxml={report}"]
         command = process.command("-m", "pytest", *options, *arguments)
-        code, output, in_time = process.run(command, process.environment(), deadline)
+        # No plugins of others: a warning of theirs would be an error of ours.
+        env = process.environment() | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        code, output, in_time = process.run(command, env, deadline)
         if not report.exists():
             raise process.ProcessError(f"pytest ended with {code}:\n{output[-_TAIL:]}")
         found = summarize(report)

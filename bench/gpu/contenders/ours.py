@@ -68,10 +68,14 @@ class Steps(_Ours):
     """
 
     def losses(self) -> list[float]:
-        x, y = self.case.data(self.case.batch, seed=1)
-        history = self.trainer.fit(x, y, self.case.checked, self.case.batch, shuffle=False)
-        losses = [record["loss"] for record in history]
-        self._bind()
+        trainer, batch = self.trainer, self.case.batch
+        x, y = self.case.data(batch, seed=1)
+        trainer.fit(x, y, self.case.checked, batch, shuffle=False)
+        losses = [record["loss"] for record in trainer.history]
+        self._x, self._y = self.upload(batch * self.case.turn, seed=5)
+        self._executable = device.training_step(trainer, self._x, self._y, batch)
+        for _ in range(2):  # graphs are captured, and how many steps one should hold is found
+            self.turn()
         return losses
 
     def turn(self) -> Turn:
@@ -122,17 +126,8 @@ class Steps(_Ours):
             for timing in found.timings
         ]  # fmt: skip
 
-    def _bind(self) -> None:
-        """Put data on the device and make the training step ready."""
-        self._x, self._y = self.upload(self.case.batch * self.case.turn, seed=5)
-        self._executable = device.training_step(self.trainer, self._x, self._y, self.case.batch)
-        for _ in range(2):  # kernels are loaded, graphs captured and the steps of one chosen
-            self.turn()
-
     def _rewind(self) -> None:
-        engine = self.trainer._trained()
-        engine.rewind()
-        engine.begin_epoch(engine.step)
+        device.rewind(self.trainer)
         self.driver.synchronize()
 
     def _replay(self, per_graph: int) -> Turn:
