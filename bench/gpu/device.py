@@ -44,6 +44,12 @@ def trainer(
     return made
 
 
+def backend_of(trainer: gpubp.Trainer) -> CupyBackend:
+    """Return what a trainer computes with."""
+    assert isinstance(trainer._backend, CupyBackend)
+    return trainer._backend
+
+
 class _Keep(Callback):
     """Keeps what the steps of an epoch run with, which fit lets go of at its end."""
 

@@ -71,7 +71,8 @@ def _is_product(call: CallIn) -> bool:
 
 
 def _launch_all(driver: Driver, calls: Iterable[CallIn]) -> dict[str, Any]:
-    ran, lacking = set(), set()
+    ran: set[str] = set()
+    lacking: set[str] = set()
     for call, precision in calls:
         (ran if _run(driver, call, precision) else lacking).add(call.kernel.name)
     driver.synchronize()

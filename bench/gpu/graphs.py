@@ -43,7 +43,7 @@ class Graphs:
     def _after(self, steps: int, per_graph: int) -> dict[str, bytes]:
         """Return what outlives a step after so many, ``per_graph`` 0: launched one by one."""
         trainer, executable = self._ready(steps)
-        backend = trainer._backend
+        backend = device.backend_of(trainer)
         with backend.active():
             if per_graph:
                 executable._replay(steps, per_graph)
@@ -57,7 +57,7 @@ class Graphs:
     def memory(self, steps: int) -> dict[str, Any]:
         """Return free device memory before and after steps, all being warm."""
         trainer, executable = self._ready(steps)
-        backend = trainer._backend
+        backend = device.backend_of(trainer)
         with backend.active():
             free = []
             for _ in range(2):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpu import device, figures
 from gpubp.kernels import bfloat16
@@ -39,16 +40,16 @@ class Roofs:
         """Return the operations a second of a large square product."""
         n, driver, dtype = self._edge, self._driver, _DTYPES[precision]
         random = np.random.default_rng(0)
-        a, b = (random.standard_normal(n * n, dtype=np.float32) for _ in range(2))
-        if dtype == "bfloat16":
-            a, b = bfloat16.from_float32(a), bfloat16.from_float32(b)
-        left, right = driver.upload(a), driver.upload(b)
+        left, right = (
+            driver.upload(_stored(random.standard_normal(n * n, dtype=np.float32), dtype))
+            for _ in range(2)
+        )
         c = driver.zeros(n * n, dtype)
         product = driver.product(Gemm(n, n, n, False, False, dtype, dtype, precision == "tf32"))
         if product is None:
             raise RuntimeError(f"there is no product of {n} x {n} in {precision}")
-        places = [driver.address(array) for array in (left, right, c)]
-        rounds = self._timed(lambda: driver.multiply(product, *places, 0, 0), 5)
+        a, b, to = map(driver.address, (left, right, c))
+        rounds = self._timed(lambda: driver.multiply(product, a, b, to, 0, 0), 5)
         return {"n": n, "flops_per_second": figures.spread([2 * n**3 / t for t in rounds])}
 
     def copy(self) -> dict[str, Any]:
@@ -119,3 +120,7 @@ class Roofs:
             rounds.append((time.perf_counter() - start) / count)
         self._driver.synchronize()
         return rounds
+
+
+def _stored(values: NDArray[np.float32], dtype: str) -> NDArray[Any]:
+    return bfloat16.from_float32(values) if dtype == "bfloat16" else values

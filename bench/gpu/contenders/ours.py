@@ -27,8 +27,8 @@ class _Ours(Contender):
     def __init__(self, case: str, precision: str, stand_in: bool) -> None:
         super().__init__(case, precision, stand_in)
         self.trainer = made = trainer_of(self.case, precision, stand_in=stand_in)
-        self.driver = made._backend.driver
-        self._active = made._backend.active()
+        self.driver = device.backend_of(made).driver
+        self._active = self.driver.active()
         self._active.__enter__()  # for as long as the process lives
         made.initialize(self.case.sizes[0])
         self.start()

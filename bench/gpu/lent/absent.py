@@ -27,7 +27,7 @@ def _nothing(*args: object, **options: object) -> None:
     """Take the place of a function that only settles how a package behaves."""
 
 
-_LENT = {
+_LENT: dict[str, dict[str, Any]] = {
     "array_api_strict": {"set_array_api_strict_flags": _nothing},
     "hypothesis": {
         "settings": SimpleNamespace(register_profile=_nothing, load_profile=_nothing),
@@ -43,7 +43,7 @@ def _lend(name: str) -> None:
             raise AttributeError(attribute)
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
-    vars(module).update(_LENT[name], __getattr__=missing)
+    vars(module).update({**_LENT[name], "__getattr__": missing})
     sys.modules[name] = module
 
 
