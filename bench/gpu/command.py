@@ -91,7 +91,14 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _default_file(here: dict[str, Any]) -> Path:
-    words = re.findall(r"[a-z0-9]+", here["gpu"].get("name", "no gpu").lower())
+    """Return where the result of a GPU lies.
+
+    Raises:
+        RefusedError: there is none.
+    """
+    if "name" not in here["gpu"]:
+        raise RefusedError(f"the GPU can't be used: {here['problem']}; or name a file with --out")
+    words = re.findall(r"[a-z0-9]+", here["gpu"]["name"].lower())
     return RESULTS / "gpu" / f"{'-'.join(words)}.json"
 
 
