@@ -1,0 +1,98 @@
+"""gpubp as its users get it: ``Trainer.fit``, shuffled minibatches included."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import gpubp
+from gpubp.bench import memory, phases
+from gpubp.bench.cases import Case
+from gpubp.bench.contenders.base import Contender
+from gpubp.callbacks import Callback
+
+_TRACED_STEPS = 30
+
+
+class Ours(Contender):
+    """A trainer on the case's device; ``backend`` None is the fastest one there."""
+
+    def __init__(self, case: Case, threads: int | None, backend: str | None = None) -> None:
+        super().__init__(case, threads)
+        self.x, self.y = case.data()
+        self.held_out = case.held_out()
+        self.trainer = make_trainer(case, threads, backend)
+
+    def train(self, epochs: int, shuffle: bool) -> float:
+        """Train by ``fit``."""
+        return self._fit(epochs, shuffle=shuffle)
+
+    def loss(self) -> float:
+        """Evaluate all rows."""
+        return self.trainer.evaluate(self.x, self.y)["loss"]
+
+    def epoch(self) -> float:
+        """Train for an epoch with validation data."""
+        return self._fit(1, validation_data=self.held_out)
+
+    def phases(self, seconds: float) -> dict[str, float]:
+        """Return the seconds of a step's phases, measured for about so long."""
+        if not hasattr(self, "_phases"):
+            self._phases = phases.Phases(self.trainer, self.x, self.y, self.case.batch)
+        return self._phases.turn(seconds)
+
+    def costs(self) -> dict[str, Any]:
+        """Return operations, bytes and calls of each phase, and the bytes that a step works in."""
+        return phases.costs(self.trainer.plan(self.case.batch), self.trainer)
+
+    def breakdown(self) -> list[dict[str, Any]]:
+        """Return how long each call of a step takes, alone and on one thread."""
+        rows = self.case.batch * min(self.case.steps, _TRACED_STEPS)
+        found = self.trainer.trace(self.x[:rows], self.y[:rows], self.case.batch)
+        return [
+            {
+                "formula": timing.call.formula, "kernel": timing.call.kernel,
+                "seconds": timing.seconds, "flops": timing.call.flops, "bytes": timing.call.bytes,
+            }
+            for timing in found.timings
+        ]  # fmt: skip
+
+    def memory(self) -> dict[str, int]:
+        """Return the bytes that training takes, by what for."""
+        return memory.of_training(self.trainer, (self.x, self.y), self.case.batch)
+
+    def _fit(self, epochs: int, **settings: Any) -> float:
+        stopwatch = _Stopwatch()
+        self.trainer.fit(self.x, self.y, epochs, self.case.batch, callbacks=[stopwatch], **settings)
+        return stopwatch.seconds
+
+
+class _Stopwatch(Callback):
+    """Times the epochs of a fit; the look at all the data before them comes once a fit."""
+
+    seconds = 0.0
+
+    def on_fit_start(self, trainer: Any, run: Any) -> None:
+        self._start = time.perf_counter()
+
+    def on_fit_end(self, trainer: Any) -> None:
+        self.seconds = time.perf_counter() - self._start
+
+
+def make_trainer(case: Case, threads: int | None = None, backend: str | None = None) -> Any:
+    """Return a trainer with a case's network and first weights."""
+    *hidden, classes = case.sizes[1:]
+    layers = [gpubp.Dense(units, case.activation) for units in hidden]
+    network = gpubp.Sequential(*layers, gpubp.Dense(classes))
+    trainer = gpubp.Trainer(
+        network, device=case.device, backend=backend, precision=case.precision, threads=threads
+    )
+    trainer.initialize(case.sizes[0])
+    trainer.set_named_parameters(
+        {
+            f"{letter}{number}": values
+            for number, layer in enumerate(case.layers(), start=1)
+            for letter, values in zip("Wb", layer, strict=True)
+        }
+    )
+    return trainer

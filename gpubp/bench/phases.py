@@ -1,0 +1,111 @@
+"""What the phases of a step cost: forward, backward, update, by running a step cut short.
+
+A plan that ends after forward, one that ends after backward and the whole one run in turns, each
+for many steps in the backend's own way: compiled loop, threads, CUDA graph. A phase is the
+difference of two neighbours, so the phases add up to the step, and nothing of Python is in them.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import replace
+from typing import Any
+
+from gpubp.backends.base import Executable
+from gpubp.engine import Engine
+from gpubp.feed import Data
+from gpubp.kernels.contract import WIDE
+from gpubp.plan.ir import WIDTHS, Call, Plan
+from gpubp.plan.memory import place
+from gpubp.trainer import Trainer
+
+PHASES = ("forward", "backward", "update")
+_CYCLES = 5  # of a turn
+
+
+class Phases:
+    """The three runs of a trainer's step on rows that lie where it computes."""
+
+    def __init__(self, trainer: Trainer, x: Any, y: Any, batch: int) -> None:
+        self._trainer, self._batch = trainer, batch
+        self._backend = trainer._backend
+        with self._backend.active():
+            data = trainer._one_minibatch(x, y, batch)
+            self._engine = trainer._trained()
+            self._steps = data.size // batch
+            self._runs = self._executables(data)
+
+    def turn(self, seconds: float) -> dict[str, float]:
+        """Return seconds a step of each phase and of their sum, from about so many of running."""
+        each = seconds / _CYCLES / len(self._runs)
+        with self._backend.active():
+            cycles = [[self._timed(run, each) for run in self._runs] for _ in range(_CYCLES)]
+        ends = [statistics.median(taken) for taken in zip(*cycles, strict=True)]
+        pairs = zip(PHASES, [0.0, *ends], ends, strict=False)
+        # Where others use the machine, less work may have taken longer than more.
+        found = {name: max(0.0, end - start) for name, start, end in pairs}
+        return {**found, "step": ends[-1]}
+
+    def _executables(self, data: Data) -> list[Executable]:
+        """Return the step cut after each phase, bound; not those that fit binds and releases."""
+        engine, backend = self._engine, self._backend
+        order = backend.zeros(data.size, "int64")
+        order[...] = engine.order(None, data.size, 0, True)
+        rates = backend.zeros(self._steps, "float64")
+        rates[...] = self._trainer.optimizer.lr
+        plans = engine._executable("training", data.inputs, self._batch, True).plans
+        arrays = {**replace(data, rows=order).arrays(), "rates": rates}
+        runs = [backend.prepare([cut(plan, end) for plan in plans]) for end in PHASES]
+        for run in runs:
+            run.bind(engine.vectors, arrays)
+        return runs
+
+    def _timed(self, run: Executable, seconds: float) -> float:
+        """Return seconds a step; whole epochs are run, from their first row on."""
+        done, taken = 0, 0.0
+        while taken < seconds or not done:
+            _rewind(self._engine)
+            start = time.perf_counter()
+            run.timed_run(self._steps)
+            taken += time.perf_counter() - start
+            done += self._steps
+        return taken / done
+
+
+def cut(plan: Plan, end: str) -> Plan:
+    """Return a plan that ends after a phase and goes on to the next minibatch none the less."""
+    advance = tuple(call for call in plan.update if call.kernel == "advance")
+    if end == "forward":
+        return replace(plan, forward=plan.forward + advance, backward=(), update=())
+    return replace(plan, backward=plan.backward + advance, update=()) if end == "backward" else plan
+
+
+def costs(plan: Plan, trainer: Trainer) -> dict[str, Any]:
+    """Return for each phase and the step {"flops", "bytes", "calls"}, and the step's "set".
+
+    The set is what a step works in, in bytes: it says in which cache the bytes move.
+    """
+    found: dict[str, Any] = {name: _cost(getattr(plan, name)) for name in PHASES}
+    found["step"] = _cost(plan.calls)
+    width = WIDTHS[WIDE[plan.dtype]]
+    vectors = 2 + len(trainer.optimizer.state)
+    return found | {"set": vectors * width * trainer.parameters().size + transient(plan)}
+
+
+def transient(plan: Plan) -> int:
+    """Return the bytes of a plan's transient memory."""
+    return sum(WIDTHS[dtype] * length for dtype, length in place(plan).lengths.items())
+
+
+def _cost(calls: tuple[Call, ...]) -> dict[str, int]:
+    return {
+        "flops": sum(call.flops for call in calls),
+        "bytes": sum(call.bytes for call in calls),
+        "calls": len(calls),
+    }
+
+
+def _rewind(engine: Engine) -> None:
+    engine.rewind()
+    engine.begin_epoch(engine.step)
