@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from gpubp.bench.contenders import OURS
@@ -30,12 +31,9 @@ def crossovers(slow: Mapping[int, float], fast: Mapping[int, float]) -> Iterator
     """
     sizes = sorted(slow.keys() & fast.keys())
     logs = [math.log(slow[size] / fast[size]) for size in sizes]
-    for (size, log), (next_size, next_log) in zip(
-        zip(sizes, logs, strict=True), list(zip(sizes, logs, strict=True))[1:], strict=False
-    ):
+    for (size, next_size), (log, next_log) in zip(pairwise(sizes), pairwise(logs), strict=True):
         if log * next_log < 0:
-            part = log / (log - next_log)
-            yield math.exp(math.log(size) + part * (math.log(next_size) - math.log(size)))
+            yield size * (next_size / size) ** (log / (log - next_log))
 
 
 def _sentence(network: str, precision: str, rows: Sequence[Row], several: bool) -> str:

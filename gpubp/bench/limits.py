@@ -83,4 +83,4 @@ def _copy_rate(here: list[Roof], size: int) -> float:
     smaller = [pair for pair in copies if pair[0] <= size][-1:] or copies[:1]
     if not smaller:
         return 0.0
-    return max(value for length, value in copies if length >= smaller[0][0])
+    return max(float(value) for length, value in copies if length >= smaller[0][0])

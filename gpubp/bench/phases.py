@@ -7,7 +7,6 @@ difference of two neighbours, so the phases add up to the step, and nothing of P
 
 from __future__ import annotations
 
-import statistics
 import time
 from dataclasses import replace
 from typing import Any
@@ -37,11 +36,15 @@ class Phases:
             self._runs = self._executables(data)
 
     def turn(self, seconds: float) -> dict[str, float]:
-        """Return seconds a step of each phase and of their sum, from about so many of running."""
+        """Return seconds a step of each phase and of their sum, from about so many of running.
+
+        The three alternate a few times and the least of each counts: a difference of two times that
+        something else had a part in would say little.
+        """
         each = seconds / _CYCLES / len(self._runs)
         with self._backend.active():
             cycles = [[self._timed(run, each) for run in self._runs] for _ in range(_CYCLES)]
-        ends = [statistics.median(taken) for taken in zip(*cycles, strict=True)]
+        ends = [min(taken) for taken in zip(*cycles, strict=True)]
         pairs = zip(PHASES, [0.0, *ends], ends, strict=False)
         # Where others use the machine, less work may have taken longer than more.
         found = {name: max(0.0, end - start) for name, start, end in pairs}

@@ -31,8 +31,10 @@ _ROUND_SECONDS = 0.02
 class Roofs:
     """Measurements on the CPU."""
 
-    EDGES = (256, 512, 1024)  # of the square products: a small cache may like one better
-    COPIES = tuple(1 << exponent for exponent in (16, 18, 20, 22, 24, 26))  # bytes of an array
+    # Of the square products: a small cache may like one better.
+    EDGES: tuple[int, ...] = (256, 512, 1024)
+    # Bytes of an array that is copied.
+    COPIES: tuple[int, ...] = tuple(1 << exponent for exponent in (16, 18, 20, 22, 24, 26))
 
     def __init__(self, case: Case, rounds: int) -> None:
         self.case, self.rounds = case, rounds
@@ -41,9 +43,11 @@ class Roofs:
         """Return all roofs that concern the case's device and precision."""
         precision = self.case.precision
         gemm = max(self.gemm(edge, precision) for edge in self.EDGES)
-        found = [("gemm", gemm, "FLOP/s", {"precision": precision})]
-        found += [("copy", self.copy(size), "B/s", {"bytes": size}) for size in self.COPIES]
-        found.append(("call", self.call(), "s", {}))
+        found: list[tuple[str, float, str, dict[str, Any]]] = [
+            ("gemm", gemm, "FLOP/s", {"precision": precision}),
+            *(("copy", self.copy(size), "B/s", {"bytes": size}) for size in self.COPIES),
+            ("call", self.call(), "s", {}),
+        ]
         return [
             {
                 "device": self.case.device, "kind": kind, "precision": None,
@@ -115,12 +119,13 @@ class Roofs:
 class CudaRoofs(Roofs):
     """Measurements on a GPU, through gpubp's own driver and on random data."""
 
-    EDGES = (2048, 8192)
+    EDGES: tuple[int, ...] = (2048, 8192)
     COPIES = (1 << 20, 1 << 24, 1 << 30)
 
     def __init__(self, case: Case, rounds: int) -> None:
         super().__init__(case, rounds)
-        self._driver: Any = make_trainer(Case((1, 1, 2), 1, 1, device=case.device))._backend.driver
+        backend: Any = make_trainer(Case((1, 1, 2), 1, 1, device=case.device))._backend
+        self._driver = backend.driver
         self._active = self._driver.active()
         self._active.__enter__()  # for as long as the process lives
 
@@ -139,7 +144,8 @@ class CudaRoofs(Roofs):
         if product is None:
             return 0.0
         places = [driver.address(array) for array in arrays]
-        return 2 * edge**3 / self._fastest(lambda: driver.multiply(product, *places, 0, 0))
+        seconds = self._fastest(lambda: driver.multiply(product, *places, 0, 0))
+        return 2 * edge**3 / seconds
 
     def copy(self, size: int) -> float:
         """Return the bytes a second that a copy on the device reads and writes together."""
@@ -153,7 +159,7 @@ class CudaRoofs(Roofs):
 
     def _fastest(self, work: Work, count: int = 10) -> float:
         """Return the least seconds of one on the device, by rounds of several."""
-        rounds = []
+        rounds: list[float] = []
         for _ in range(self.rounds + 1):
             before = self._driver.event()
             for _ in range(count):

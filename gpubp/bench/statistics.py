@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _RESAMPLES = 2000
+_LEAST = 1e-12  # seconds: a phase that noise hid took 0, and is no divisor
 _QUANTILES = (0.025, 0.975)
 
 
@@ -50,9 +51,9 @@ def ratio(a: Sequence[float], b: Sequence[float], *, paired: bool) -> Estimate:
     first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
     chosen = _draw(len(first))
     others = chosen if paired else _draw(len(second), seed=1)
-    value = float(np.median(first) / np.median(second))
-    drawn = np.median(first[chosen], axis=1) / np.median(second[others], axis=1)
-    return _estimate(value, drawn)
+    value = max(np.median(first), _LEAST) / max(np.median(second), _LEAST)
+    below = np.maximum(np.median(second[others], axis=1), _LEAST)
+    return _estimate(float(value), np.maximum(np.median(first[chosen], axis=1), _LEAST) / below)
 
 
 def difference(new: Sequence[float], old: Sequence[float]) -> Difference:

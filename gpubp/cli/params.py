@@ -26,6 +26,25 @@ class Name(click.ParamType[str]):
         return value
 
 
+class Names(click.ParamType[tuple[str, ...]]):
+    """Names from one of gpubp's tables, separated by commas."""
+
+    def __init__(self, kind: str, names: Iterable[str]) -> None:
+        self.name = kind
+        self._one = Name(kind, names)
+
+    def convert(
+        self,
+        value: str | tuple[str, ...],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> tuple[str, ...]:
+        """Return the names if the table has them all, each once."""
+        if isinstance(value, tuple):
+            return value
+        return tuple(dict.fromkeys(self._one.convert(v, param, ctx) for v in value.split(",")))
+
+
 class Widths(click.ParamType[tuple[int, ...]]):
     """The widths of the hidden layers, such as ``256,128``; ``none`` for no hidden layer."""
 

@@ -68,7 +68,8 @@ class Scan(Contender):
         def epoch(state: Any, x: Any, y: Any, order: Any) -> tuple[Any, Any]:
             shape = case.steps, case.batch
             minibatches = x[order].reshape(*shape, -1), y[order].reshape(shape)
-            return lax.scan(step, state, minibatches)
+            carried: tuple[Any, Any] = lax.scan(step, state, minibatches)
+            return carried
 
         params = jax.tree.map(lambda values: jnp.asarray(values, wide), case.layers())
         self.state = params, optimizer.init(params)

@@ -29,7 +29,7 @@ class Ours(Contender):
 
     def loss(self) -> float:
         """Evaluate all rows."""
-        return self.trainer.evaluate(self.x, self.y)["loss"]
+        return float(self.trainer.evaluate(self.x, self.y)["loss"])
 
     def epoch(self) -> float:
         """Train for an epoch with validation data."""
@@ -79,7 +79,9 @@ class _Stopwatch(Callback):
         self.seconds = time.perf_counter() - self._start
 
 
-def make_trainer(case: Case, threads: int | None = None, backend: str | None = None) -> Any:
+def make_trainer(
+    case: Case, threads: int | None = None, backend: str | None = None
+) -> gpubp.Trainer:
     """Return a trainer with a case's network and first weights."""
     *hidden, classes = case.sizes[1:]
     layers = [gpubp.Dense(units, case.activation) for units in hidden]

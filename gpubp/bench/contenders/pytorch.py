@@ -71,7 +71,7 @@ class Eager(Contender):
     @torch.no_grad()
     def loss(self) -> float:
         """Evaluate all rows."""
-        return self.forward(self.x, self.y).item()
+        return float(self.forward(self.x, self.y))
 
     @torch.inference_mode()
     def evaluate(self) -> None:

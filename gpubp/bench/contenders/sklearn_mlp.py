@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
-from sklearn.neural_network import MLPClassifier
+from sklearn.neural_network import MLPClassifier  # type: ignore[import-untyped]
 
 from gpubp.bench.cases import BETA1, BETA2, EPSILON, LEARNING_RATE, Case
 from gpubp.bench.contenders.base import Contender
