@@ -1,0 +1,80 @@
+"""Who was how fast at what: the rows of one task, device and phase, and how they compare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from gpubp.bench import statistics
+from gpubp.bench.contenders import OURS
+from gpubp.bench.report.result import Result, Row, Task
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The contenders of one task, device and phase, the fastest first."""
+
+    task: Task
+    device: str
+    phase: str
+    rows: tuple[Row, ...]
+
+    @property
+    def ours(self) -> Row | None:
+        """Return gpubp as its users get it, or its fastest setting if that was not timed."""
+        default = next((row for row in self.rows if row.contender == OURS), None)
+        return default or self._fastest(lambda row: row.ours)
+
+    @property
+    def peer(self) -> Row | None:
+        """The fastest setting of the fastest other library."""
+        return self._fastest(lambda row: row.peer)
+
+    @property
+    def floor(self) -> Row | None:
+        """The shortest time that the matrix products alone took."""
+        return self._fastest(lambda row: row.floor)
+
+    def _fastest(self, wanted: Callable[[Row], bool]) -> Row | None:
+        return next(filter(wanted, self.rows), None)
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A ratio of medians; its interval of 95 % where the samples allow one."""
+
+    value: float
+    interval: tuple[float, float] | None
+
+    @property
+    def verdict(self) -> str:
+        """Say in a word what the first of the two is, as far as the samples tell."""
+        if self.interval is None:
+            return "one sample"
+        low, high = self.interval
+        return "faster" if high < 1 else "slower" if low > 1 else "even"
+
+
+def standings(result: Result, phases: Iterable[str]) -> list[Standing]:
+    """Return the standings of these phases, in the order of the document."""
+    groups: dict[tuple[Task, str, str], list[Row]] = {}
+    for row in result.rows:
+        if row.phase in set(phases):
+            groups.setdefault((row.task, row.device, row.phase), []).append(row)
+    return [
+        Standing(*key, tuple(sorted(rows, key=lambda row: row.median)))
+        for key, rows in groups.items()
+    ]
+
+
+def compare(row: Row, other: Row) -> Ratio:
+    """Return the ratio of two medians of one run.
+
+    Rounds are drawn in pairs where both have them all: contenders take turns.
+    """
+    value = row.median / other.median
+    if row is other or min(len(row.samples), len(other.samples)) < 2:
+        return Ratio(value, None)
+    paired = len(row.samples) == len(other.samples)
+    estimate = statistics.ratio(row.samples, other.samples, paired=paired)
+    return Ratio(value, (estimate.low, estimate.high))
