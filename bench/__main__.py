@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
-import environment
 import report
+from gpubp.bench import environment
 
 _HERE = Path(__file__).resolve().parent
 

@@ -10,8 +10,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import environment
 import summary
+from gpubp.bench import environment
 
 _load = pytest.StashKey[list[float]]()
 

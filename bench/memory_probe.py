@@ -11,17 +11,15 @@ from __future__ import annotations
 import json
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 
 import gpubp
-from gpubp.plan.memory import place
+from gpubp.bench import memory, phases
 
 _FEATURES, _BATCH = 784, 128
 _ROWS = 10**9 // (_FEATURES * 4)
 _WRITTEN_AT_ONCE = 4096  # rows
-_WIDTH = {"float32": 4, "float64": 8, "int64": 8}
 
 
 def main(variant: str, path: str) -> None:
@@ -35,7 +33,7 @@ def main(variant: str, path: str) -> None:
     trainer = gpubp.Trainer(network, device="cpu", backend="numba")
     few = random.standard_normal((2 * _BATCH, _FEATURES), dtype=np.float32)
     trainer.fit(few, np.arange(2 * _BATCH) % 10, batch_size=_BATCH)
-    before = _memory("VmHWM")
+    before = memory.process("VmHWM")
     if variant == "memmap":
         x = np.load(path, mmap_mode="r")
     else:
@@ -46,8 +44,8 @@ def main(variant: str, path: str) -> None:
     trainer.fit(x, labels, batch_size=_BATCH)
     seconds = time.perf_counter() - start
     report: dict[str, float] = {
-        "peak": _memory("VmHWM"), "before": before, "x": x.nbytes, "labels": labels.nbytes,
-        "plan": _plan_bytes(trainer), "mapped": _memory("RssFile"), "seconds": seconds,
+        "peak": memory.process("VmHWM"), "before": before, "x": x.nbytes, "labels": labels.nbytes,
+        "plan": _plan_bytes(trainer), "mapped": memory.process("RssFile"), "seconds": seconds,
     }  # fmt: skip
     print(json.dumps(report))
 
@@ -60,22 +58,9 @@ def _write(path: str, random: np.random.Generator) -> None:
         rows[...] = random.standard_normal(rows.shape, dtype=np.float32)
 
 
-def _memory(field: str) -> int:
-    """Return a figure of this process, in bytes.
-
-    VmHWM is the peak of what is in memory, pages of mapped files included. It is ru_maxrss but for
-    one thing: a new program does not inherit it from the process that started it.
-    """
-    text = Path("/proc/self/status").read_text(encoding="ascii")
-    line = next(line for line in text.splitlines() if line.startswith(field))
-    return int(line.split()[1]) * 1024
-
-
 def _plan_bytes(trainer: gpubp.Trainer) -> int:
     """Return what a training step works in: parameters, gradients, Adam's two, and activations."""
-    plan = trainer.plan(_BATCH)
-    arenas = sum(_WIDTH[dtype] * length for dtype, length in place(plan).lengths.items())
-    return 4 * trainer.parameters().nbytes + arenas
+    return 4 * trainer.parameters().nbytes + phases.transient(trainer.plan(_BATCH))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from race import take_turns
+from gpubp.bench.race import take_turns
 from replay import replay
 
 _DATA = """

@@ -6,6 +6,8 @@ hit all alike, so that ratios of medians mean something.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +19,8 @@ from gpubp.bench.phases import PHASES
 from gpubp.bench.processes import Pool, Worker, WorkerError
 
 _MOST_EPOCHS = 1000  # of a turn
+_LEAST_ROUNDS = 3
+_PATIENCE = 8  # how many times as long as a turn should take it may take, on average
 
 
 @dataclass(frozen=True)
@@ -49,12 +53,21 @@ class Result:
     losses: tuple[float | None, float | None] = (None, None)
 
 
-def take_turns(turns: Mapping[Any, Callable[[], Any]], rounds: int) -> dict[Any, list[Any]]:
-    """Call every function once a round; return what they returned."""
+def take_turns(
+    turns: Mapping[Any, Callable[[], Any]], rounds: int, patience: float = math.inf
+) -> dict[Any, list[Any]]:
+    """Call every function once a round; return what they returned.
+
+    Whoever had a few rounds and took more than ``patience`` seconds for them has no further ones.
+    """
     results: dict[Any, list[Any]] = {name: [] for name in turns}
-    for _ in range(rounds):
+    taken = dict.fromkeys(turns, 0.0)
+    for number in range(rounds):
         for name, turn in turns.items():
-            results[name].append(turn())
+            if number < _LEAST_ROUNDS or taken[name] < patience:
+                start = time.perf_counter()
+                results[name].append(turn())
+                taken[name] += time.perf_counter() - start
     return results
 
 
@@ -74,7 +87,8 @@ def race(case: Case, entries: Iterable[Entry], plan: Plan, pool: Pool) -> dict[s
             result.failure = str(error)
             continue
         turns |= _turns(worker, entry, case, plan, epoch_seconds)
-    for (name, phase), samples in take_turns(turns, plan.rounds).items():
+    patience = _PATIENCE * plan.rounds * plan.seconds
+    for (name, phase), samples in take_turns(turns, plan.rounds, patience).items():
         if phase == "phases":
             phases = {part: [sample[part] for sample in samples] for part in PHASES}
             results[name].samples |= phases

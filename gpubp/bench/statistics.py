@@ -46,8 +46,10 @@ def ratio(a: Sequence[float], b: Sequence[float], *, paired: bool) -> Estimate:
     """Return the ratio of medians a / b with its bootstrap interval.
 
     With ``paired`` samples are drawn in pairs, because what disturbs the machine disturbs
-    neighbours alike: for contenders that took turns in one run.
+    neighbours alike: for contenders that took turns in one run. Of rounds that one alone had the
+    other can say nothing, and then they are drawn apart.
     """
+    paired = paired and len(a) == len(b)
     first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
     chosen = _draw(len(first))
     others = chosen if paired else _draw(len(second), seed=1)
