@@ -21,6 +21,7 @@ COMMANDS = {
     "predict": "Write a model's predictions for the rows of a file.",
     "evaluate": "Compare a model's predictions with the truth.",
     "explain": "Print what a training step of a model computes, call by call.",
+    "bench": "Time training on the devices here, and beside other libraries.",
     "devices": "Show what hardware and libraries are here, and what is used.",
 }
 

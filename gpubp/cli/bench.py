@@ -1,0 +1,173 @@
+"""``gpubp bench``: what training costs on the devices that are here, and beside other libraries."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from gpubp import devices, files
+from gpubp.bench import limits, report, run, screen
+from gpubp.bench.cases import parse_network
+from gpubp.bench.contenders import PEERS
+from gpubp.bench.report import result
+from gpubp.cli.params import Names
+from gpubp.errors import InputError
+
+_NETWORKS = ("32-64-64-2", "784-256-128-10", "784-512-512-10")
+_QUICK_NETWORKS = ("784-256-10",)
+_BATCHES = (32, 128, 512)
+_GPU_BATCHES = (*_BATCHES, 2048, 8192)
+_WIDTH = 110  # of tables where there is no terminal
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+class Sizes(click.ParamType[tuple[int, ...]]):
+    """Sizes of the minibatch, such as ``64,256,1024``."""
+
+    name = "sizes"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
+        """Return them in ascending order."""
+        if isinstance(value, tuple):
+            return value
+        parts = value.split(",")
+        if not all(part.isdecimal() and int(part) for part in parts):
+            self.fail(f"{value!r} is not a list of sizes; write them as 64,256,1024", param, ctx)
+        return tuple(sorted(set(map(int, parts))))
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="A look in some 15 seconds, not a result.")
+@click.option(
+    "--network",
+    "networks",
+    multiple=True,
+    metavar="SIZES",
+    help="Features, hidden units and classes, such as 784-256-10, or 784-256-10:tanh (relu, tanh, "
+    "sigmoid); again for further ones.",
+)
+@click.option("--batch-size", "batches", type=Sizes(), help="Rows of the minibatch: 64,256,1024.")
+@click.option(
+    "--precision",
+    "precisions",
+    type=Names("precision", devices.PRECISIONS),
+    default="fp32",
+    show_default=True,
+    help="Of fp32, fp64, tf32 and bf16, on the devices that have it.",
+)
+@click.option("--devices", "places", help="Such as cpu,cuda; otherwise all that are here.")
+@click.option(
+    "--against",
+    type=Names("library", (*PEERS, "none")),
+    metavar="LIBRARIES",
+    help="Of torch, jax and sklearn, at every batch size, or none; otherwise those that are "
+    "installed, at the middle one.",
+)
+@click.option("--json", "json_file", type=_FILE, help="Write the result to this file.")
+@click.option("--html", "html_file", type=_FILE, help="Write a report to this file.")
+@click.option("--compare", "earlier", type=_FILE, help="Compare with this earlier result.")
+@click.option("--show", "shown", type=_FILE, help="Show this result, and run nothing.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    json_file: Path | None,
+    html_file: Path | None,
+    earlier: Path | None,
+    shown: Path | None,
+    **given: Any,
+) -> None:  # fmt: skip
+    """Time training on the devices that are here, and beside other libraries.
+
+    Everybody takes turns, so that what disturbs the machine disturbs all alike;
+    leave it alone meanwhile. What is computed is checked beside each time, and each
+    time is related to what the device can do, which is measured in the same run.
+
+    \b
+    Examples:
+      gpubp bench
+      gpubp bench --quick
+      gpubp bench --network 784-256-10 --batch-size 64,256,1024
+      gpubp bench --against torch,jax --json now.json --html report.html
+      gpubp bench --show now.json --compare old.json
+    """
+    old = None if earlier is None else _read(earlier)
+    console = Console()
+    if not console.is_terminal:
+        console.width = _WIDTH
+    document = _run(given) if shown is None else _read(shown)
+    if json_file:
+        text = json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        files.write(json_file, text.encode("utf-8"))
+    if html_file:
+        report.write(document, html_file, old)
+    screen.show(document, console)
+    if old is not None:
+        screen.compare(document, old, console)
+    for file in filter(None, (json_file, html_file)):
+        click.echo(f"written to {file}")
+    limits.check(document["rows"])
+    if not all(row["correct"]["ok"] for row in document["rows"] if row["correct"]):
+        click.echo("gpubp: a loss is wrong; see the tables", err=True)
+        ctx.exit(1)
+
+
+def _run(given: Mapping[str, Any]) -> run.Document:
+    """Run what the options ask for."""
+    settings, absent = _settings(**given)
+    document = run.run(settings, lambda text: click.echo(f"timing {text}", err=True))
+    document["missing"] += absent
+    return document
+
+
+def _settings(
+    quick: bool,
+    networks: tuple[str, ...],
+    batches: tuple[int, ...] | None,
+    precisions: tuple[str, ...],
+    places: str | None,
+    against: tuple[str, ...] | None,
+) -> tuple[run.Settings, list[dict[str, str]]]:
+    """Return what to run, and which devices are missing for it and why."""
+    absent = []
+    if places is None:
+        problem = devices.cuda_problem()
+        found = ["cpu"] if problem else ["cpu", "cuda"]
+        if problem:
+            absent.append({"contender": "gpubp on cuda", "why": problem})
+    else:
+        found = list(dict.fromkeys(devices.resolve(place).device for place in places.split(",")))
+    usual = _GPU_BATCHES if any(place != "cpu" for place in found) else _BATCHES
+    chosen = networks or (_QUICK_NETWORKS if quick else _NETWORKS)
+    settings = run.Settings(
+        networks=[parse_network(text) for text in chosen],
+        batches=batches or usual,
+        precisions=precisions,
+        devices=found,
+        peers=[peer for peer in PEERS if against is None or peer in against],
+        sparse=against is None,
+        quick=quick,
+    )
+    if not any(True for _ in settings.cases()):
+        raise InputError(f"{', '.join(found)} has none of the precisions {', '.join(precisions)}")
+    return settings, absent
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """Return the document in a file.
+
+    Raises:
+        InputError: there is none, or of another form.
+    """
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} can't be read: {error}") from error
+    result.read(document)
+    return dict(document)
