@@ -13,8 +13,8 @@ from gpubp.kernels.spec import KERNELS
 def _why_numba_lacks(name):
     if name == "round_bfloat16":
         return "no CPU kernel works in bfloat16"
-    if name.startswith("matmul_"):
-        return "BLAS has no epilogues"
+    if name.startswith("matmul_") and name not in ("matmul_bias", "matmul_bias_relu"):
+        return "it would save no pass that costs"
     if name.endswith("_update"):
         return "threads that share the update meet between its calls"
     if name.endswith(("_dropout", "_dropout_delta_bias_grad")) and "_" in name:

@@ -7,6 +7,7 @@ threads side by side or on one thread, with the same result.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ import numpy as np
 from gpubp.backends.base import Array, Backend, Executable, Outcome, Vectors, Workers
 from gpubp.backends.numba_program import Program, Share, Writer, aligned
 from gpubp.errors import InputError
-from gpubp.kernels.numba import blas, compiled, eager, entry, runner
+from gpubp.kernels.numba import blas, compiled, eager, entry, gemm, runner
 from gpubp.plan.build import Rows
 from gpubp.plan.ir import COUNTERS, PARTIALS, Buffer, Call, Plan
 
@@ -29,9 +30,9 @@ _REASONS: dict[int, Literal["finished", "stopped", "not finite"]] = {
     runner.NOT_FINITE: "not finite",
 }
 
-# A step of fewer operations than this is not worth the barriers of a second thread, and a thread
-# should have so many rows at least. Measured on two cores.
-MINIMUM_FLOPS = 2_000_000
+# So many operations and rows a share should have at least, to be worth the barriers of a thread of
+# its own. Measured on two cores.
+MINIMUM_FLOPS = 250_000
 MINIMUM_ROWS = 8
 
 
@@ -68,8 +69,13 @@ class NumbaBackend(Backend):
         return array
 
     def has(self, call: Call) -> bool:
-        """Return whether there is a Numba version."""
-        return entry.implements(call.kernel)
+        """Return whether there is a Numba version that is worth it: epilogues come with tiles."""
+        named = call.named()
+        c = named.get("c")
+        if c is None or call.kernel == "matmul":
+            return entry.implements(call.kernel)
+        suited = named.get("mask") is None and gemm.suited(c.dtype, c.shape[-1])
+        return suited and entry.implements(call.kernel)
 
     def call(self, kernel: str, operands: Sequence[Array | None], **scalars: float) -> None:
         """Run one kernel."""
@@ -81,8 +87,8 @@ class NumbaBackend(Backend):
         The rule looks at the plan alone, so that a run is the same on every machine with as many
         threads.
         """
-        count = min(self.threads, plan.rows // MINIMUM_ROWS) if plan.flops >= MINIMUM_FLOPS else 1
-        count = max(1, count)
+        worth = min(plan.rows // MINIMUM_ROWS, plan.flops // max(1, MINIMUM_FLOPS))
+        count = max(1, min(self.threads, worth))
         bounds = [plan.rows * part // count for part in range(count + 1)]
         return tuple(Rows(plan.rows, first, last - first) for first, last in pairwise(bounds))
 
@@ -185,47 +191,63 @@ class Pace:
     """Chooses between one thread and several by what each took lately.
 
     Where other programs keep the processors busy, threads that wait for each other at every step
-    are slower than one alone. The choice never changes a result, so it may follow the clock. Runs
-    that are too short to tell leave it with several.
+    are slower than one alone. The choice never changes a result, so it may follow the clock. Until
+    it is made, and in runs that are too short to tell, it is for several.
     """
 
-    TRIAL_SECONDS = 0.01  # how long a trial of a way takes; half of it is enough to count
-    RETRY_SECONDS = 0.5  # how often the other way is tried again, at most
-    RETRY_SHARE = 0.02  # and how much of the time that may take
+    TRIAL_SECONDS = 0.004  # how long a way is tried, in runs of which each is twice the last
+    RUN_SECONDS = 0.1  # how long the better way may run until the clock is looked at
+    RETRY_SECONDS = 0.1  # of running, after which the other way is tried again at the earliest
+    RETRY_SHARE = 0.02  # and how much of the time trials may waste
+    PAUSE_SECONDS = 0.02  # after which caches are cold and threads asleep: the next run says little
+    WORSE = 1.5  # times as slow as the other way, or as before: clear without a longer look
 
     def __init__(self) -> None:
         self._cost: dict[bool, float] = {}  # seconds a step, by whether threads shared it
-        self._known: set[bool] = set()  # the ways whose cost was measured over long enough
-        self._seen: set[bool] = set()
-        self._tried = time.perf_counter()
+        self._trial: list[tuple[int, float]] | None = None  # its runs, as steps and seconds
+        self._tried = True  # which way the trial is of
+        self._left = 0.0  # seconds to run before the next trial
+        self._ended = -math.inf  # when the last run did
+        self._cold = True
 
     def choose(self, steps: int) -> tuple[bool, int]:
         """Return whether to share the next steps among threads, and how many to run so."""
-        for way in (True, False):
-            if way not in self._known:
-                return way, self._fitting(way, self.TRIAL_SECONDS, steps)
-        best = self._cost[True] <= self._cost[False]
         now = time.perf_counter()
-        trial = max(self._cost[not best], self.TRIAL_SECONDS)
-        if now - self._tried > max(self.RETRY_SECONDS, trial / self.RETRY_SHARE):
-            self._tried = now
-            return not best, self._fitting(not best, self.TRIAL_SECONDS, steps)
-        return best, self._fitting(best, self.RETRY_SECONDS, steps)
+        self._cold = now - self._ended > self.PAUSE_SECONDS
+        if self._trial is None and (len(self._cost) < 2 or self._left <= 0):
+            self._trial, self._tried = [], not self._best if self._cost else True
+        if self._trial is not None:
+            return self._tried, min(steps, 2 * self._trial[-1][0] if self._trial else 1)
+        seconds = self.TRIAL_SECONDS if self._cold else self.RUN_SECONDS
+        return self._best, max(1, min(steps, int(seconds / self._cost[self._best])))
 
     def note(self, parallel: bool, steps: int, seconds: float) -> None:
-        """Take note of how long a number of steps took; what is newer counts for more."""
-        cost = seconds / steps
-        long_enough = seconds >= self.TRIAL_SECONDS / 2
-        if parallel in self._known and long_enough:
-            cost = (cost + self._cost[parallel]) / 2
-        if long_enough or parallel not in self._known:
-            self._cost[parallel] = cost
-        # A first step is slower than those that follow, so one alone does not count.
-        if long_enough and (steps > 1 or parallel in self._seen):
-            self._known.add(parallel)
-        self._seen.add(parallel)
+        """Take note of how long a number of steps took."""
+        self._ended = time.perf_counter()
+        self._left -= seconds
+        cost, before = seconds / steps, self._cost.get(parallel, math.inf)
+        if self._trial is not None:
+            if not self._cold:
+                self._trial.append((steps, seconds))
+                self._judge(cost)
+        elif not self._cold and seconds >= self.TRIAL_SECONDS / 2:
+            self._cost[parallel] = (cost + before) / 2
+            if cost > self.WORSE * before:
+                self._left = 0.0
 
-    def _fitting(self, parallel: bool, seconds: float, steps: int) -> int:
-        if parallel not in self._cost:
-            return 1
-        return max(1, min(steps, int(seconds / self._cost[parallel])))
+    @property
+    def _best(self) -> bool:
+        return min(self._cost, key=lambda way: self._cost[way])
+
+    def _judge(self, cost: float) -> None:
+        """End the trial if its last run, after the first, was long enough to go by."""
+        assert self._trial is not None  # it is one that is judged
+        other = self._cost.get(not self._tried, math.inf)
+        spent = sum(seconds for _, seconds in self._trial)
+        worse = cost > self.WORSE * other and spent > self.TRIAL_SECONDS / 4
+        if len(self._trial) > 1 and (worse or spent >= self.TRIAL_SECONDS):
+            self._cost[self._tried] = cost
+            steps = sum(steps for steps, _ in self._trial)
+            wasted = max(0.0, spent - steps * self._cost[self._best])
+            self._left = max(self.RETRY_SECONDS, wasted / self.RETRY_SHARE)
+            self._trial = None

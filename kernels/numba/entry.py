@@ -2,7 +2,7 @@
 
 The words come in the order of the contract: for each operand that is present its address and the
 lengths that its view needs; then the scalars, a float as the bits of a float64; then,
-for the matrix products, the address of the BLAS routine. An operand of axes
+for the matrix products, the addresses of the program of tiles and of BLAS. An operand of axes
 ``...`` is seen as one dimension, ``B ...`` as two; an absent optional operand reaches the body as
 None, which Numba resolves when it compiles, so each combination is a variant of its own.
 """
@@ -17,7 +17,7 @@ from importlib import import_module
 
 from gpubp.errors import unknown_name
 from gpubp.kernels.contract import Kernel, Operand, Shape, size
-from gpubp.kernels.numba import blas, compiled
+from gpubp.kernels.numba import blas, compiled, gemm
 from gpubp.kernels.spec import kernel as contract
 
 Number = float | int | bool
@@ -90,8 +90,8 @@ def source(variant: Variant) -> str:
         form = {"float": "float_of(args[{}])", "int": "args[{}]", "bool": "args[{}] != 0"}
         arguments.append(form[scalar.kind].format(word))
         word += 1
-    if _uses_blas(kernel):
-        arguments.append(f"args[{word}]")
+    if is_product(kernel):
+        arguments += [f"args[{word}]", f"args[{word + 1}]"]
     return _TEMPLATE.format(
         name=kernel.name,
         module=kernel.module,
@@ -114,14 +114,23 @@ def words(
     for scalar in kernel.scalars:
         value = values[scalar.name]
         row.append(_bits(value) if scalar.kind == "float" else int(value))
-    if _uses_blas(kernel):
-        row.append(blas.address(dtype))
+    if is_product(kernel):
+        row += _routines(kernel, operands, dtype)
     return row
 
 
-def _uses_blas(kernel: Kernel) -> bool:
-    """Whether the body takes the address of a BLAS routine as its last argument."""
-    return kernel.name in ("matmul", "batched_matmul")
+def is_product(kernel: Kernel) -> bool:
+    """Return whether a kernel is a product of matrices, of which one operand is named c."""
+    return kernel.family == "matrix" and "c" in kernel.index
+
+
+def _routines(
+    kernel: Kernel, operands: Sequence[tuple[int, Shape] | None], dtype: str
+) -> tuple[int, int]:
+    """Return the addresses that a product takes: of the program of tiles, or 0, and of BLAS."""
+    shapes = {o.name: given[1] for o, given in zip(kernel.operands, operands, strict=True) if given}
+    tiles = 0 not in shapes["a"] and gemm.suited(dtype, shapes["c"][-1])
+    return gemm.address(dtype) if tiles else 0, blas.address(dtype)
 
 
 def _bits(value: float) -> int:

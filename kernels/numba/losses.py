@@ -21,6 +21,7 @@ from gpubp.kernels.numba.intrinsics import like
 
 Function = Callable[..., Any]
 _scalar = njit(**FLAGS)
+_LARGE = 1e200  # times one more sum of exponentials is still finite
 
 
 def _elementwise(value_and_slope: Function) -> Function:
@@ -105,44 +106,65 @@ sigmoid_cross_entropy = _elementwise(_sigmoid_cross_entropy)
 
 
 @_scalar
-def _exponentials(z: Any, top: Any, e: Any) -> Any:
-    """Write e = exp(z - top) for one row; return the sum of e and the sum of z - top."""
-    total, plain = like(0.0, top), like(0.0, top)
+def _shift(z: Any, shifted: Any) -> Any:
+    """Write z less its largest element for one row; return the sum of that."""
+    top = z[0]
+    for k in range(1, z.size):
+        top = z[k] if z[k] > top else top
+    plain = like(0.0, top)
     for k in range(z.size):
-        shifted = minus(z[k], top)
-        ek = exp(shifted)
-        e[k] = ek
-        total += ek
-        plain += shifted
-    return total, plain
+        d = minus(z[k], top)
+        shifted[k] = d
+        plain += d
+    return plain
+
+
+@_scalar
+def _exponentials(x: Any) -> None:
+    """X = exp(x), all rows as one: a few classes alone would not fill a vector."""
+    flat = x.reshape(x.size)
+    for i in range(flat.size):
+        flat[i] = exp(flat[i])
 
 
 @njit(**FLAGS)
 def softmax_cross_entropy(
     z: Any, labels: Any, weights: Any, mask: Any, loss: Any, dz: Any, smoothing: float, scale: float
 ) -> None:
-    """Cross-entropy of softmax(z) with smoothed one-hot rows; dz may be z."""
-    classes = z.shape[1]
-    sum_loss = 0.0
-    for i in range(z.shape[0]):
+    """Cross-entropy of softmax(z) with smoothed one-hot rows; dz may be z.
+
+    Rows of one weight need no logarithm each: theirs is that of the product of their sums.
+    """
+    rows, classes = z.shape
+    sum_loss, product = 0.0, 1.0
+    for i in range(rows):
         if mask is not None and not mask[i]:
             dz[i, :] = 0
             continue
         weight = scale if weights is None else scale * weights[i]
-        label = labels[i]
-        top = z[i].max()
-        chosen = minus(z[i, label], top)
-        total, plain = _exponentials(z[i], top, dz[i])
-        value = math.log(total) - (1 - smoothing) * chosen
+        plain = _shift(z[i], dz[i])
+        sum_loss -= weight * (1 - smoothing) * dz[i, labels[i]]
         if smoothing != 0:
-            value -= smoothing / classes * plain
-        sum_loss += weight * value
-        share = dz.dtype.type(weight / total)
-        rest = dz.dtype.type(weight * smoothing / classes)
+            sum_loss -= weight * smoothing / classes * plain
+    _exponentials(dz)
+    for i in range(rows):
+        if mask is not None and not mask[i]:
+            dz[i, :] = 0
+            continue
+        weight = scale if weights is None else scale * weights[i]
+        total = like(0.0, dz[i, 0])
+        for k in range(classes):
+            total += dz[i, k]
+        product *= total
+        if weights is not None or product > _LARGE:
+            sum_loss += weight * math.log(product)
+            product = 1.0
+        share = like(weight, total) / total
+        rest = like(weight * smoothing / classes, total)
         for k in range(classes):
             dz[i, k] = dz[i, k] * share - rest
-        dz[i, label] -= dz.dtype.type(weight * (1 - smoothing))
-    loss[0] += sum_loss
+        dz[i, labels[i]] -= like(weight * (1 - smoothing), total)
+    loss[0] += sum_loss + scale * math.log(product)
 
 
 @njit(**FLAGS)
@@ -150,28 +172,36 @@ def softmax_cross_entropy_dense(
     z: Any, t: Any, weights: Any, mask: Any, loss: Any, dz: Any, smoothing: float, scale: float
 ) -> None:
     """Cross-entropy of softmax(z) with smoothed rows t of any total; dz may be z."""
-    classes = z.shape[1]
+    rows, classes = z.shape
     sum_loss = 0.0
-    for i in range(z.shape[0]):
+    for i in range(rows):
         if mask is not None and not mask[i]:
             dz[i, :] = 0
             continue
         weight = scale if weights is None else scale * weights[i]
-        top = z[i].max()
+        plain = _shift(z[i], dz[i])
         mass, agreement = 0.0, 0.0
         for k in range(classes):
-            tk = t[i, k]
-            mass += tk
-            if tk != 0:  # else an impossible class, of logit -inf, would give 0 · inf
-                agreement += tk * minus(z[i, k], top)
-        total, plain = _exponentials(z[i], top, dz[i])
-        value = mass * math.log(total) - (1 - smoothing) * agreement
+            mass += t[i, k]
+            if t[i, k] != 0:  # else an impossible class, of logit -inf, would give 0 · inf
+                agreement += t[i, k] * dz[i, k]
+        sum_loss -= weight * (1 - smoothing) * agreement
         if smoothing != 0:
-            value -= smoothing * mass / classes * plain
-        sum_loss += weight * value
-        share = dz.dtype.type(weight * mass / total)
-        rest = dz.dtype.type(weight * smoothing * mass / classes)
-        kept = dz.dtype.type(weight * (1 - smoothing))
+            sum_loss -= weight * smoothing * mass / classes * plain
+    _exponentials(dz)
+    for i in range(rows):
+        if mask is not None and not mask[i]:
+            dz[i, :] = 0
+            continue
+        weight = scale if weights is None else scale * weights[i]
+        total, mass = like(0.0, dz[i, 0]), 0.0
+        for k in range(classes):
+            total += dz[i, k]
+            mass += t[i, k]
+        sum_loss += weight * mass * math.log(total)
+        share = like(weight * mass, total) / total
+        rest = like(weight * smoothing * mass / classes, total)
+        kept = like(weight * (1 - smoothing), total)
         for k in range(classes):
             dz[i, k] = dz[i, k] * share - rest - kept * t[i, k]
     loss[0] += sum_loss

@@ -31,7 +31,9 @@ def train(*layers, rows, features, batch_size):
     trainer.evaluate(X, y)
     return len(announced)
 
-print(train(Dense(3, "relu"), Dropout(0.5), Dense(2), rows=20, features=4, batch_size=6))
+# Layers of which products are made of tiles, and narrow ones of which BLAS makes them.
+layers = Dense(16, "relu"), Dropout(0.5), Dense(3, "relu"), Dense(16), Dense(2)
+print(train(*layers, rows=20, features=4, batch_size=6))
 more = Dense(30, "relu"), Dropout(0.1), Dense(9, "relu"), Dense(5)
 print(train(*more, rows=99, features=7, batch_size=64))
 entries = [m.entry for name, m in sys.modules.items() if name.startswith("gpubp_compiled_")]

@@ -49,23 +49,69 @@ def test_minibatch_is_really_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {1, 3} <= set(used)
 
 
+class Clock:
+    """Stands in for the clock while a pace is asked, as if steps took what ``cost`` says."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, shared: float, alone: float) -> None:
+        self.now = 1000.0
+        self.cost = {True: shared, False: alone}
+        self.taken = {True: 0.0, False: 0.0}
+        self.pace = Pace()
+        monkeypatch.setattr(backend.time, "perf_counter", lambda: self.now)
+
+    def run(self, steps: int, overhead: float = 0.0) -> bool:
+        """Run as many steps as the pace wants, of ``steps``; return whether they were shared."""
+        way, count = self.pace.choose(steps)
+        assert 1 <= count <= steps
+        seconds = count * self.cost[way] + overhead
+        self.now += seconds
+        self.taken[way] += seconds
+        self.pace.note(way, count, seconds)
+        return way
+
+
 def test_choice_is_the_faster_way_and_the_other_is_tried_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    now = 0.0
-    monkeypatch.setattr(backend.time, "perf_counter", lambda: now)
-    pace = Pace()
-    cost = {True: 1e-4, False: 3e-4}
-    taken = {True: 0.0, False: 0.0}
-    for _ in range(200):
-        way, steps = pace.choose(10_000)
-        assert 1 <= steps <= 10_000
-        pace.note(way, steps, steps * cost[way])
-        taken[way] += steps * cost[way]
-        now += steps * cost[way]
-        if now > 5:
-            cost = {True: 9e-4, False: 3e-4}  # the machine has become busy
-    # The run that was begun by the old estimate takes nine times its half second; trials take 2 %.
-    unaware = 9 * Pace.RETRY_SECONDS
-    assert taken[False] > 0.96 * (now - 5.5 - unaware), "did not change to the faster way"
-    assert taken[True] > 4.5, "left the faster way"
+    clock = Clock(monkeypatch, shared=1e-4, alone=3e-4)
+    while clock.now < 1005:
+        clock.run(10_000)
+    assert clock.taken[True] > 0.95 * 5, "left the faster way"
+    clock.cost = {True: 9e-4, False: 3e-4}  # the machine has become busy
+    clock.taken, begun = {True: 0.0, False: 0.0}, clock.now
+    while clock.now < begun + 5:
+        clock.run(10_000)
+    unaware = 9 * Pace.RUN_SECONDS  # a run begun by the old estimate takes nine times as long
+    assert clock.taken[False] > 0.95 * (5 - unaware), "did not change to the faster way"
+    clock.cost = {True: 1e-4, False: 3e-4}
+    begun = clock.now
+    while not clock.run(10_000) or clock.pace._trial is not None:
+        assert clock.now < begun + 1, "stayed with one thread"
+
+
+def test_a_trial_of_a_slow_way_is_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, shared=1e-2, alone=1e-4)
+    while clock.now < 1010:
+        clock.run(10_000)
+    # Every trial takes a step of 10 ms and one of twice as many: at most 2 % of the time, and more
+    # for the two before anything is known.
+    assert clock.taken[True] < 0.02 * 10 + 0.1
+
+
+def test_choice_is_made_in_short_runs_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turns of 3 ms, between which others have the machine; the first run of each is slow."""
+    clock = Clock(monkeypatch, shared=1e-4, alone=3e-4)
+    ways = []
+    for _ in range(300):
+        clock.now += 1.0
+        left = 30
+        first = True
+        while left:
+            way, count = clock.pace.choose(left)
+            seconds = count * clock.cost[way] + (0.05 if first and way else 0.0)
+            clock.now += seconds
+            clock.pace.note(way, count, seconds)
+            left -= count
+            first = False
+        ways.append(way)
+    assert np.mean(ways[30:]) > 0.6

@@ -52,7 +52,7 @@ def test_numba_has_the_operands_of_the_contract_or_a_reason(name):
     if name not in NUMBA_LACKS:
         kernel = KERNELS[name]
         body = getattr(import_module(f"gpubp.kernels.numba.{kernel.module}"), name)
-        blas = ["blas"] if kernel.family == "matrix" and "matmul" in name else []
+        blas = ["tiles", "blas"] if entry.is_product(kernel) else []
         inspect.signature(body.py_func).bind(*kernel.operands, *kernel.scalars, *blas)
 
 

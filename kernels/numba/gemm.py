@@ -1,0 +1,183 @@
+"""Matrix products out of tiles: what is read again and again is first laid side by side.
+
+The columns of c are taken a panel at a time, up to three vectors of them; the rows in blocks, so
+that what of a is read for every panel stays in the second-level cache; and sums in parts, so that
+the panel of b does. A panel is copied where b is read transposed, where it ends within a vector, or
+where its rows lie so far apart that each is on a page of its own.
+
+It is compiled once for each dtype, as a program that the kernels of products call by address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import carray, njit
+
+from gpubp.kernels.numba import compiled
+from gpubp.kernels.numba.compiled import FLAGS
+from gpubp.kernels.numba.intrinsics import call, pointer
+from gpubp.kernels.numba.tile import (
+    FROM_C,
+    REGISTER,
+    ROWS,
+    SUITED,
+    VECTORS,
+    ahead,
+    copy,
+    scratch,
+    tile,
+    transpose,
+)  # fmt: skip
+
+_PART = 512  # of the sums
+_BLOCK = 256  # of the rows of c
+_LONG = 2048  # bytes of a row of b from which on its panels are copied
+_STACK = VECTORS * REGISTER // 4 * (_PART + REGISTER // 4)  # elements of a copied panel
+_FILLED = 0.6  # of the vectors that c's columns take, at least: else BLAS is faster
+
+
+def suited(dtype: str, columns: int) -> bool:
+    """Return whether tiles are faster than BLAS for a product of so many columns."""
+    lanes = _lanes(dtype)
+    return SUITED and columns >= _FILLED * lanes * -(-columns // lanes)
+
+
+def _panel(vectors: int, transposed: bool) -> Callable[..., None]:
+    """Return the function that computes a panel of some vectors of columns, tile by tile."""
+    of_most, of_four, of_two, of_one = (tile(n, vectors, transposed) for n in (ROWS, 4, 2, 1))
+
+    @njit(**FLAGS)
+    def panel(a: Any, lda: int, c: Any, ldc: int, rows: int, *rest: Any) -> None:
+        down = 1 if transposed else lda
+        i = 0
+        while rows - i >= ROWS:
+            of_most(ahead(a, i * down), lda, ahead(c, i * ldc), ldc, *rest)
+            i += ROWS
+        while rows - i >= 4:
+            of_four(ahead(a, i * down), lda, ahead(c, i * ldc), ldc, *rest)
+            i += 4
+        if rows - i >= 2:
+            of_two(ahead(a, i * down), lda, ahead(c, i * ldc), ldc, *rest)
+            i += 2
+        if rows > i:
+            of_one(ahead(a, i * down), lda, ahead(c, i * ldc), ldc, *rest)
+
+    return panel
+
+
+_one, _two, _three = (_panel(vectors, False) for vectors in (1, 2, 3))
+_one_t, _two_t, _three_t = (_panel(vectors, True) for vectors in (1, 2, 3))
+
+
+@njit(**FLAGS)
+def _panel_of(vectors: int, transposed: bool, *rest: Any) -> None:
+    if transposed:
+        if vectors == 3:
+            _three_t(*rest)
+        elif vectors == 2:
+            _two_t(*rest)
+        else:
+            _one_t(*rest)
+    elif vectors == 3:
+        _three(*rest)
+    elif vectors == 2:
+        _two(*rest)
+    else:
+        _one(*rest)
+
+
+@njit(**FLAGS)
+def _lay(
+    b: Any, ldb: int, transposed: bool, inner: int, columns: int, width: int, lanes: int, place: Any
+) -> None:
+    """Copy a panel of b to ``place``, its rows ``width`` long, filled up with zeros."""
+    for j in range(0, width, lanes):
+        if transposed:
+            for k in range(0, inner, lanes):
+                source, target = ahead(b, j * ldb + k), ahead(place, k * width + j)
+                transpose(source, ldb, columns - j, inner - k, target, width)
+        else:
+            for k in range(inner):
+                copy(ahead(b, k * ldb + j), columns - j, ahead(place, k * width + j))
+
+
+@njit(**FLAGS)
+def gemm(
+    a: Any, b: Any, c: Any, rows: int, inner: int, columns: int, lanes: int,
+    transpose_a: bool, transpose_b: bool, start: int, bias: Any, least: Any, lowest: Any,
+) -> None:  # fmt: skip
+    """c = op(a) op(b) + what ``start`` says (see tile), at least ``least``."""
+    lda, ldb = rows if transpose_a else inner, inner if transpose_b else columns
+    place = scratch(b, _STACK)
+    vectors = (columns + lanes - 1) // lanes
+    panels = (vectors + VECTORS - 1) // VECTORS
+    far = ldb * REGISTER // lanes >= _LONG
+    for k in range(0, inner, _PART):
+        part = min(_PART, inner - k)
+        begin = start if k == 0 else FROM_C
+        floor = least if k + part == inner else lowest
+        for i in range(0, rows, _BLOCK):
+            block = min(_BLOCK, rows - i)
+            of_a = ahead(a, k * lda + i if transpose_a else i * lda + k)
+            for n in range(panels):
+                first, last = vectors * n // panels, vectors * (n + 1) // panels
+                j, step = first * lanes, ldb
+                of_b = ahead(b, j * ldb + k if transpose_b else k * ldb + j)
+                if transpose_b or far or last * lanes > columns:
+                    step = (last - first) * lanes
+                    _lay(of_b, ldb, transpose_b, part, columns - j, step, lanes, place)
+                    of_b = place
+                _panel_of(
+                    last - first, transpose_a, of_a, lda, ahead(c, i * columns + j), columns, block,
+                    of_b, step, part, columns - j, begin, ahead(bias, j), floor,
+                )  # fmt: skip
+
+
+_SOURCE = '''"""Products of {dtype} matrices, written by gpubp; Numba keeps their code beside it."""
+import numpy as np
+from numba import cfunc
+from gpubp.kernels.numba.compiled import FLAGS
+from gpubp.kernels.numba.gemm import gemm
+from gpubp.kernels.numba.intrinsics import pointer
+
+LOWEST, ZERO = np.{dtype}(-np.inf), np.{dtype}(0)
+
+@cfunc("void(CPointer(int64))", cache=True, **FLAGS)
+def entry(words):
+    gemm(
+        pointer(words[0], "{dtype}"), pointer(words[1], "{dtype}"), pointer(words[2], "{dtype}"),
+        words[3], words[4], words[5], {lanes}, words[6] != 0, words[7] != 0,
+        words[8], pointer(words[9], "{dtype}"), ZERO if words[10] != 0 else LOWEST, LOWEST,
+    )
+'''
+
+
+@cache
+def address(dtype: str) -> int:
+    """Return the address of the program for a dtype, compiling it if it never was."""
+    source = _SOURCE.format(dtype=dtype, lanes=_lanes(dtype))
+    return compiled.compile_entry(f"gemm_{dtype}", source)
+
+
+def _lanes(dtype: str) -> int:
+    return REGISTER // np.dtype(dtype).itemsize
+
+
+@njit(**FLAGS)
+def product(
+    program: int, a: Any, b: Any, c: Any, transpose_a: bool, transpose_b: bool,
+    start: int, bias: Any, relu: bool,
+) -> None:  # fmt: skip
+    """c = op(a) op(b) + what ``start`` says, by the program at an address; ``relu``: at least 0."""
+    place = scratch(pointer(program, "int64"), 16)
+    words = carray(place, (16,))
+    words[0], words[1], words[2] = a.ctypes.data, b.ctypes.data, c.ctypes.data
+    words[3], words[5] = c.shape
+    words[4] = a.shape[0] if transpose_a else a.shape[1]
+    words[6], words[7], words[8] = transpose_a, transpose_b, start
+    words[9], words[10] = bias.ctypes.data, relu
+    call(program, place)
