@@ -134,16 +134,14 @@ class Engine:
     def permutation(self, count: int, stream: int, step: int) -> Array:
         """Return 0 to count - 1 in an order drawn by the seed: the same on every backend.
 
-        Every index gets a random 32-bit key, with itself below it to make it unique; the order is
-        that of the keys.
+        Every index gets a random 32-bit word; the order is that of the words, and of the indices
+        where they are equal.
         """
         xp = self.backend.xp
-        bits = xp.empty(count, dtype=xp.uint32)
+        words = xp.empty(count, dtype=xp.uint32)
         key = [xp.asarray([value], dtype=xp.int64) for value in (self.seed, step)]
-        self.backend.call("random_bits", [*key, bits], stream=stream)
-        high = xp.astype(bits, xp.uint64) * xp.asarray(1 << 32, dtype=xp.uint64)
-        keys = xp.sort(high + xp.arange(count, dtype=xp.uint64))
-        return xp.astype(keys & xp.asarray(0xFFFFFFFF, dtype=xp.uint64), xp.int64)
+        self.backend.call("random_bits", [*key, words], stream=stream)
+        return self.backend.argsort(words)
 
     def order(self, rows: Array | None, count: int, epoch: int, shuffle: bool) -> Array:
         """Return ``rows``, or 0 to count - 1, in the order in which an epoch takes them."""

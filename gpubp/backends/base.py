@@ -161,6 +161,14 @@ class Backend(ABC):
     def call(self, kernel: str, operands: Sequence[Array | None], **scalars: float) -> None:
         """Run one kernel on arrays of the backend."""
 
+    def argsort(self, words: Array) -> Array:
+        """Return the indices that sort words (uint32), equal ones as they are; int64."""
+        xp = self.xp
+        # The index below its word makes it unique: not every library has a stable sort.
+        high = xp.astype(words, xp.uint64) * xp.asarray(1 << 32, dtype=xp.uint64)
+        keys = xp.sort(high + xp.arange(words.shape[0], dtype=xp.uint64))
+        return xp.astype(keys & xp.asarray(0xFFFFFFFF, dtype=xp.uint64), xp.int64)
+
     @abstractmethod
     def prepare(self, plans: Sequence[Plan]) -> Executable:
         """Return plans made ready to run: one for each of :meth:`shares`."""
