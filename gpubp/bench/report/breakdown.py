@@ -111,6 +111,6 @@ def _row(number: int, call: Call, total: float) -> Markup:
         tag("th", f"{number}. ", formula, tag("small", call.kernel), scope="row"),
         parts.number(data(call.seconds, units.seconds(call.seconds))),
         parts.number(units.percent(call.seconds / total)),
-        parts.number(rates[0] if rates else parts.NONE, rates[1] if len(rates) > 1 else None),
+        parts.number(*(rates or [parts.NONE])),
         data_call=number - 1,
     )

@@ -20,9 +20,10 @@ _BUSY = 0.5  # of the cores wanted by others when the run began
 
 def section(result: Result) -> parts.Section:
     """Return the section."""
+    gpus = result.environment.get("gpus") or []
     known = {
         key: value
-        for key, value in {"gpus": [], **result.environment}.items()
+        for key, value in {**result.environment, "gpus": gpus}.items()
         if key == "gpus" or (value not in (None, "", [], {}) and key not in _BEYOND)
     }
     versions = known.pop("versions", {})

@@ -15,7 +15,9 @@ from gpubp.bench.report.scales import Log
 WIDTH = 360
 
 
-def figure(heading: str, label: str, height: float, *parts: Markup, caption: Markup) -> Markup:
+def figure(
+    heading: str, label: str, height: float, *parts: Markup | None, caption: Markup
+) -> Markup:
     """Return a picture with its heading above and what it shows, in words, below.
 
     Args:

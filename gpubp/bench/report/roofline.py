@@ -13,8 +13,9 @@ from gpubp.bench.report.picture import WIDTH, figure, gallery, line, text, x_axi
 from gpubp.bench.report.result import Result, Roof, Row
 from gpubp.bench.report.scales import Log
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, WIDTH - 10, 14, 226
+_LEFT, _RIGHT, _TOP, _BOTTOM = 76, WIDTH - 10, 14, 226
 _HEIGHT = 262
+_SLOPE = 8  # the axis goes on so far, as a factor, left of a ridge
 _LEAD = (
     "Each point is a phase of a step or a whole one: how many operations it does for each byte "
     "that it moves, and how many a second; small marks are phases. Nothing can be above the roof, "
@@ -84,7 +85,8 @@ def _roofs(result: Result, device: str, precision: str) -> Roofs:
 
 def _figure(device: str, precision: str, roofs: Roofs, points: list[Point], looks: Looks) -> Markup:
     ridge = [roofs.gemm.value / c.value for c in (roofs.cache, roofs.memory) if c and roofs.gemm]
-    x = Log.around([p.intensity for p in points] + ridge, _LEFT, _RIGHT, least=30)
+    slopes = [at / _SLOPE for at in ridge]
+    x = Log.around([*(p.intensity for p in points), *ridge, *slopes], _LEFT, _RIGHT, least=30)
     highest = [limit for at in (x.low, x.high) if (limit := roofs.above(at))]
     y = Log.around([p.rate for p in points] + highest[-1:], _BOTTOM, _TOP, least=30)
     outside = [point for point in points if not _below(point, roofs)]

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -22,6 +23,14 @@ _FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--hide-scrollbars", "--remote-debugging-pipe",
 )  # fmt: skip
+# Gives the pipes the numbers that the browser expects; out of the way first, lest they be 3 and 4.
+_LAUNCH = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]]
+os.dup2(ends[0], 3)
+os.dup2(ends[1], 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 _COMPLAINTS = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
 
 
@@ -39,21 +48,20 @@ class Browser:
         self._count, self._session, self._events = 0, None, []
         theirs_in, ours_out = os.pipe()
         ours_in, theirs_out = os.pipe()
-        flags = " ".join((*_FLAGS, f"--user-data-dir='{profile}'"))
         self._process = subprocess.Popen(
-            ["sh", "-c", f"exec '{PROGRAM}' {flags} about:blank 3<&{theirs_in} 4>&{theirs_out}"],
-            pass_fds=(theirs_in, theirs_out),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+            [
+                sys.executable, "-c", _LAUNCH, str(theirs_in), str(theirs_out),
+                PROGRAM, *_FLAGS, f"--user-data-dir={profile}", "about:blank",
+            ],
+            pass_fds=(theirs_in, theirs_out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
         os.close(theirs_in)
         os.close(theirs_out)
         self._to, self._from = os.fdopen(ours_out, "wb"), os.fdopen(ours_in, "rb")
         self._rest = b""
 
     def __enter__(self) -> Self:
-        targets = self.call("Target.getTargets")["targetInfos"]
-        page = next(target["targetId"] for target in targets if target["type"] == "page")
+        page = self.call("Target.createTarget", url="about:blank")["targetId"]
         attached = self.call("Target.attachToTarget", targetId=page, flatten=True)
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
