@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,8 +44,9 @@ class Change:
     @property
     def verdict(self) -> str:
         """Say in a word whether this run is faster, slower, or not to be told from the other."""
-        if self.p is None:
-            return "too few samples"
+        counts = len(self.now.samples), len(self.then.samples)
+        if self.p is None or 2 / math.comb(sum(counts), counts[0]) >= LEVEL:
+            return "too few samples"  # no order of them has a smaller p
         if self.p >= LEVEL:
             return "no difference"
         return "faster" if self.ratio.value < 1 else "slower"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gpubp.bench.report.markup import Markup, join, tag
+from gpubp.bench.report.markup import Attribute, Markup, join, tag
 from gpubp.bench.report.result import Row
 
 # By what a name begins with, so that a library has its colour in every report.
@@ -44,12 +44,7 @@ class Look:
         return f"{self.colour} hollow" if self.other_device else self.colour
 
     def mark(
-        self,
-        x: float,
-        y: float,
-        *inside: Markup,
-        size: float = 1.0,
-        **attributes: str | float | None,
+        self, x: float, y: float, *inside: Markup, size: float = 1.0, **attributes: Attribute
     ) -> Markup:
         """Return its mark at a place in a picture."""
         return tag(

@@ -45,7 +45,9 @@ def lead(*words: str) -> Markup:
     return tag("p", *words, class_="lead")
 
 
-def table(caption: str | Markup, columns: Sequence[str], *bodies: Markup, kind: str = "") -> Markup:
+def table(
+    caption: str | Markup, columns: Sequence[str], *bodies: Markup, kind: str | None = None
+) -> Markup:
     """Return a table; it scrolls by itself where a screen is too narrow, and the page does not.
 
     A column is named after its numbers and, after bars, what stands beside them in small letters.
@@ -59,7 +61,7 @@ def table(caption: str | Markup, columns: Sequence[str], *bodies: Markup, kind: 
     )  # fmt: skip
     made = tag(
         "table", tag("caption", caption), tag("thead", tag("tr", join(heads))), *bodies,
-        class_=kind or None,
+        class_=kind,
     )  # fmt: skip
     return tag("div", made, class_="scroll")
 

@@ -197,7 +197,7 @@ def _row(index: int, record: Record) -> Row:
         parameters=None if (count := record.get("parameters")) is None else int(count),
         samples=tuple(time(sample) for sample in record.get("samples") or ()),
         median=time(record["median"]),
-        interval=None if interval is None else (float(interval[0]), float(interval[1])),
+        interval=None if interval is None else (time(interval[0]), time(interval[1])),
         flops=_optional(record, "flops"),
         bytes=_optional(record, "bytes"),
         utilisation=_optional(record, "utilisation"),

@@ -19,8 +19,8 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 52, WIDTH - 14, 14, 226
 _HEIGHT = 262
 _LEAD = (
     "Time of a step against the size of its batch, both on logarithmic axes. Where a line is flat, "
-    "a larger batch costs no more. A ring marks where gpubp on one "
-    "device overtakes gpubp on another, or is overtaken by another library on the same one."
+    "a larger batch costs no more. A ring marks where gpubp on one device overtakes gpubp on "
+    "another, or is overtaken by another library on the same one."
 )
 
 
@@ -90,9 +90,9 @@ def _meet(one: list[Row], other: list[Row]) -> Iterator[Crossing]:
 
 
 def _sweeps(lines: dict[tuple[str, str], list[Row]]) -> list[list[Row]]:
-    ordered = (sorted(rows, key=lambda row: row.task.batch_size) for rows in lines.values())
-    known = list(ordered)
-    return known if any(len(rows) > 1 for rows in known) else []
+    """Return the lines, from the smallest batch up, if any of them has two ends."""
+    ordered = [sorted(rows, key=lambda row: row.task.batch_size) for rows in lines.values()]
+    return ordered if any(len(rows) > 1 for rows in ordered) else []
 
 
 def _figure(network: str, precision: str, lines: list[list[Row]], looks: Looks) -> Markup:
@@ -170,8 +170,9 @@ def _said(found: list[Crossing], lines: list[list[Row]]) -> str:
             else f"{second.contender} is faster than {first.contender} on {first.device}"
         )
         words.append(f"From a batch of about {crossing.batch_size:.0f} on, {faster}.")
-    ours = [members[0] for members in lines if members[0].contender == OURS]
-    if len(ours) > 1 and not any(crossing.devices for crossing in found):
-        best = min(ours, key=lambda row: row.median)
+    ours = [members for members in lines if members[0].contender == OURS]
+    alike = len({tuple(row.task.batch_size for row in members) for members in ours}) == 1
+    if len(ours) > 1 and alike and not any(crossing.devices for crossing in found):
+        best = min(ours, key=lambda members: members[0].median)[0]
         words.append(f"At every batch size, {best.device} is the faster for gpubp.")
     return " ".join(words)
