@@ -35,8 +35,11 @@ from gpubp.kernels.numba.tile import (
 
 _PART = 512  # of the sums
 _BLOCK = 256  # of the rows of c
-_LONG = 2048  # bytes of a row of b from which on its panels are copied
-_STACK = VECTORS * REGISTER // 4 * (_PART + REGISTER // 4)  # elements of a copied panel
+_FAR_A, _FAR_B = 4096, 2048  # bytes of a row of a or b from which on it is copied
+_OFTEN = 4  # panels of c, at least, for which a's copy is used
+# Elements of the copies; a square that is transposed ends behind what is there of it.
+_STACK_A = _BLOCK * _PART + (ROWS + 1) * REGISTER // 4
+_STACK_B = VECTORS * REGISTER // 4 * (_PART + REGISTER // 4)
 _FILLED = 0.6  # of the vectors that c's columns take, at least: else BLAS is faster
 
 
@@ -51,20 +54,21 @@ def _panel(vectors: int, transposed: bool) -> Callable[..., None]:
     of_most, of_four, of_two, of_one = (tile(n, vectors, transposed) for n in (ROWS, 4, 2, 1))
 
     @njit(**FLAGS)
-    def panel(a: Any, lda: int, c: Any, ldc: int, rows: int, *rest: Any) -> None:
+    def panel(a: Any, tall: int, lda: int, c: Any, ldc: int, rows: int, *rest: Any) -> None:
+        """``tall`` is how far a's tiles are from each other."""
+        for _ in range(rows // ROWS):
+            of_most(a, lda, c, ldc, *rest)
+            a, c = ahead(a, tall), ahead(c, ROWS * ldc)
         down = 1 if transposed else lda
-        i = 0
-        while rows - i >= ROWS:
-            of_most(ahead(a, i * down), lda, ahead(c, i * ldc), ldc, *rest)
-            i += ROWS
-        while rows - i >= 4:
-            of_four(ahead(a, i * down), lda, ahead(c, i * ldc), ldc, *rest)
-            i += 4
-        if rows - i >= 2:
-            of_two(ahead(a, i * down), lda, ahead(c, i * ldc), ldc, *rest)
-            i += 2
-        if rows > i:
-            of_one(ahead(a, i * down), lda, ahead(c, i * ldc), ldc, *rest)
+        left = rows % ROWS
+        if left >= 4:
+            of_four(a, lda, c, ldc, *rest)
+            a, c = ahead(a, 4 * down), ahead(c, 4 * ldc)
+        if left % 4 >= 2:
+            of_two(a, lda, c, ldc, *rest)
+            a, c = ahead(a, 2 * down), ahead(c, 2 * ldc)
+        if left % 2 == 1:
+            of_one(a, lda, c, ldc, *rest)
 
     return panel
 
@@ -94,7 +98,7 @@ def _panel_of(vectors: int, transposed: bool, *rest: Any) -> None:
 def _lay(
     b: Any, ldb: int, transposed: bool, inner: int, columns: int, width: int, lanes: int, place: Any
 ) -> None:
-    """Copy a panel of b to ``place``, its rows ``width`` long, filled up with zeros."""
+    """Copy a panel of b, or a tile of aᵀ, with rows of ``width``, filled up with zeros."""
     for j in range(0, width, lanes):
         if transposed:
             for k in range(0, inner, lanes):
@@ -112,10 +116,11 @@ def gemm(
 ) -> None:  # fmt: skip
     """c = op(a) op(b) + what ``start`` says (see tile), at least ``least``."""
     lda, ldb = rows if transpose_a else inner, inner if transpose_b else columns
-    place = scratch(b, _STACK)
+    place_a, place_b = scratch(a, _STACK_A), scratch(b, _STACK_B)
     vectors = (columns + lanes - 1) // lanes
     panels = (vectors + VECTORS - 1) // VECTORS
-    far = ldb * REGISTER // lanes >= _LONG
+    far_a = not transpose_a and lda * REGISTER // lanes >= _FAR_A and panels >= _OFTEN
+    far_b = ldb * REGISTER // lanes >= _FAR_B
     for k in range(0, inner, _PART):
         part = min(_PART, inner - k)
         begin = start if k == 0 else FROM_C
@@ -123,17 +128,23 @@ def gemm(
         for i in range(0, rows, _BLOCK):
             block = min(_BLOCK, rows - i)
             of_a = ahead(a, k * lda + i if transpose_a else i * lda + k)
+            tall, step_a, upright = ROWS if transpose_a else ROWS * lda, lda, transpose_a
+            if far_a:
+                for first in range(0, block, ROWS):
+                    target, there = ahead(place_a, first * part), min(ROWS, block - first)
+                    _lay(ahead(of_a, first * lda), lda, True, part, there, ROWS, lanes, target)
+                of_a, tall, step_a, upright = place_a, ROWS * part, ROWS, True
             for n in range(panels):
                 first, last = vectors * n // panels, vectors * (n + 1) // panels
-                j, step = first * lanes, ldb
+                j, step_b = first * lanes, ldb
                 of_b = ahead(b, j * ldb + k if transpose_b else k * ldb + j)
-                if transpose_b or far or last * lanes > columns:
-                    step = (last - first) * lanes
-                    _lay(of_b, ldb, transpose_b, part, columns - j, step, lanes, place)
-                    of_b = place
+                if transpose_b or far_b or last * lanes > columns:
+                    step_b = (last - first) * lanes
+                    _lay(of_b, ldb, transpose_b, part, columns - j, step_b, lanes, place_b)
+                    of_b = place_b
                 _panel_of(
-                    last - first, transpose_a, of_a, lda, ahead(c, i * columns + j), columns, block,
-                    of_b, step, part, columns - j, begin, ahead(bias, j), floor,
+                    last - first, upright, of_a, tall, step_a, ahead(c, i * columns + j), columns,
+                    block, of_b, step_b, part, columns - j, begin, ahead(bias, j), floor,
                 )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numba import njit
 
@@ -12,7 +12,9 @@ product = gemm.product
 
 # Lengths around the sizes of tiles, vectors and parts; the last ones are beyond a part of the sums,
 # a block of rows, and rows of b that are copied for being far apart.
-LENGTHS = st.sampled_from([1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 24, 33, 48, 49, 64, 100, 257, 513, 600])
+LENGTHS = st.sampled_from(
+    [1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 24, 33, 48, 49, 64, 100, 257, 513, 600, 1030]
+)
 flags = st.booleans()
 
 
@@ -36,6 +38,7 @@ def operands(rng, rows, inner, columns, transpose_a, transpose_b, dtype):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @settings(max_examples=150, deadline=None)
 @given(LENGTHS, LENGTHS, LENGTHS, flags, flags, st.sampled_from([0, 1, 2]), flags)
+@example(257, 1030, 600, False, False, tile.FROM_BIAS, True)
 def test_products_are_right_and_touch_nothing_else(
     dtype, rows, inner, columns, transpose_a, transpose_b, start, relu
 ):
