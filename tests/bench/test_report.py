@@ -230,6 +230,13 @@ def standings() -> Iterator[standing.Standing]:
     yield from standing.standings(result.read(FULL), ("step",))
 
 
+def test_ratio_to_the_floor_is_said() -> None:
+    rows = [row("gpubp", "cpu", 8, 3e-6), row("floor, one", "cpu", 8, 2e-6)]
+    rows.append(row("floor, other", "cpu", 8, 4e-6))
+    html = report.render({"format": "gpubp-bench/1", "rows": rows})
+    assert "gpubp takes 1.50 of the floor" in html
+
+
 def test_ratio_is_that_of_the_medians_to_the_fastest_peer() -> None:
     for found in standings():
         assert found.ours
@@ -249,7 +256,13 @@ def test_ratio_is_that_of_the_medians_to_the_fastest_peer() -> None:
 
 @pytest.mark.parametrize(
     ("interval", "verdict"),
-    [((0.7, 0.9), "faster"), ((1.1, 1.2), "slower"), ((0.9, 1.1), "even"), (None, "one sample")],
+    [
+        ((0.7, 0.9), "faster"),
+        ((1.1, 1.2), "slower"),
+        ((0.95, 1.04), "even"),
+        ((0.8, 1.4), "unclear"),
+        (None, "one sample"),
+    ],
 )
 def test_verdict_needs_an_interval_on_one_side_of_1(
     interval: tuple[float, float] | None, verdict: str
@@ -271,7 +284,7 @@ def test_run_that_takes_twice_as_long_is_slower() -> None:
         row["median"] /= 2
     for change in comparison.changes(result.read(FULL), result.read(earlier)):
         assert change.ratio.value == 2
-        assert change.words == "slower by 100\N{NO-BREAK SPACE}%, large effect"
+        assert change.words == "slower, 2 times as long, large effect"
         assert change.effect == 1  # every sample now is longer than every one then
 
 

@@ -22,7 +22,7 @@ from gpubp.bench.report.verdict import PHASES
 
 LEVEL = 0.01  # of the test: one comparison in a hundred errs, and a report makes dozens
 _SIZES = ((0.147, "negligible"), (0.33, "small"), (0.474, "medium"))  # Romano et al., 2006
-_STRIP, _MARGIN = 34, 12
+_STRIP, _MARGIN, _APART = 34, 12, 24
 _VERDICTS = ("faster", "slower", "no difference", "too few samples")
 _LEAD = (
     "Ratio: median now to median then, with a bootstrap interval of 95 %; below 1, this run is "
@@ -57,8 +57,9 @@ class Change:
         if self.verdict not in parts.SIGNS or self.effect is None:
             return self.verdict
         size = next((name for most, name in _SIZES if abs(self.effect) < most), "large")
-        change = abs(self.ratio.value - 1)
-        return f"{self.verdict} by {units.percent(change)}, {size} effect"
+        value = self.ratio.value
+        much = f"by {units.percent(abs(value - 1))}" if value < 2 else f"{value:.3g} times as long"
+        return f"{self.verdict}, {much}, {size} effect"
 
 
 def section(result: Result, earlier: Result, looks: Looks) -> parts.Section:
@@ -112,7 +113,7 @@ def _drift(found: list[Change]) -> str | None:
     if not ratios:
         return None
     return (
-        f"The other libraries take {units.ratio(float(np.median(ratios)))} of their earlier times "
+        f"The other libraries take {units.ratio(float(np.median(ratios)))} times as long as then "
         "(median of the ratios): so much is the machine, if their versions are the same."
     )
 
@@ -163,6 +164,7 @@ def _figure(heading: str, found: list[Change], looks: Looks) -> Markup:
     scale = Log.around(values, _MARGIN, WIDTH - _MARGIN)
     bottom = _STRIP * len(found) + 4
     one = scale(1)
+    ticks = [tick for tick in scale.ticks(5) if abs(scale(tick) - one) > _APART]
     rows = (_strip(change, index * _STRIP, scale, looks) for index, change in enumerate(found))
     said = "; ".join(f"{_what(c, looks)} {units.ratio(c.ratio.value)}" for c in found)
     caption = "Left of the strong line this run is faster, right of it slower. "
@@ -170,7 +172,7 @@ def _figure(heading: str, found: list[Change], looks: Looks) -> Markup:
         heading,
         f"Time now to time then of {heading}: {said}",
         bottom + 20,
-        x_axis(scale, 0, bottom, lambda value: f"{value:g}", scale.ticks(5)),
+        x_axis(scale, 0, bottom, lambda value: f"{value:g}", [1.0, *ticks]),
         line(one, 0, one, bottom, "one"),
         *rows,
         caption=join((caption, parts.checked(change.now for change in found))),

@@ -52,6 +52,9 @@ def _table(members: list[Standing], looks: Looks) -> Markup:
 
 def _body(standing: Standing, columns: list[str], looks: Looks) -> Markup:
     where = f"Batch {standing.task.batch_size} on {standing.device}"
+    if standing.ours and standing.floor:
+        ratio = units.ratio(standing.ours.median / standing.floor.median)
+        where += f": gpubp takes {ratio} of the floor, the matrix products alone"
     rows = (_row(row, standing.peer, columns, looks) for row in standing.rows)
     return tag("tbody", parts.group(where, len(columns)), *rows)
 

@@ -116,7 +116,7 @@ def folded(summary: str, *content: Markup, unfolded: bool, printed: bool = True)
 def correct_cell(correct: Correct | None) -> Markup:
     """Return whether the figures beside it were computed right, and how far they were off."""
     if correct is None:
-        return number(NONE, "not checked")
+        return number(NONE, "unchecked")
     error, tolerance = units.short(correct.error), units.short(correct.tolerance)
     look = "right" if correct.ok else "wrong"
     title = f"{correct.what}: off by {error}, allowed {tolerance}"

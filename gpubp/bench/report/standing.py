@@ -9,6 +9,8 @@ from gpubp.bench import statistics
 from gpubp.bench.contenders import OURS
 from gpubp.bench.report.result import Result, Row, Task
 
+_EVEN = 1.1  # an interval around 1 that goes beyond says that too little is known
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -52,7 +54,9 @@ class Ratio:
         if self.interval is None:
             return "one sample"
         low, high = self.interval
-        return "faster" if high < 1 else "slower" if low > 1 else "even"
+        if high < 1 or low > 1:
+            return "faster" if high < 1 else "slower"
+        return "even" if high < _EVEN and low > 1 / _EVEN else "unclear"
 
 
 def standings(result: Result, phases: Iterable[str]) -> list[Standing]:

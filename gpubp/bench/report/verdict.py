@@ -13,7 +13,7 @@ PHASES = {"step": "a training step", "epoch": "an epoch"}
 _AGAINST = (
     "Medians with bootstrap intervals of 95 %. The ratio is gpubp’s time to that of the best other "
     "library on the same device, in its best setting: below 1, gpubp is the faster. Where the "
-    "interval holds 1, the samples do not tell the two apart."
+    "interval holds 1, the samples do not tell the two apart: even if it is narrow, else unclear."
 )
 _ALONE = (
     "Medians with bootstrap intervals of 95 %. No other library was timed in this run, so there is "
