@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,16 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import summary
-from gpubp.bench import environment
+from gpubp.bench import environment, run
+from gpubp.bench.cases import Case
+from gpubp.bench.processes import Pool
 
 _load = pytest.StashKey[list[float]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--quick", action="store_true", help="fewer rounds: a look, not a result")
+    parser.addoption("--all", action="store_true", help="the whole network family and all dtypes")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -35,6 +39,27 @@ def pytest_benchmark_update_commit_info(commit_info: dict[str, Any]) -> None:
 
 def pytest_benchmark_update_json(output_json: dict[str, Any]) -> None:
     output_json["summary"] = summary.summarize(output_json["benchmarks"])
+
+
+@pytest.fixture(scope="session")
+def pool() -> Iterator[Pool]:
+    """Return processes for contenders, which live as long as the session."""
+    with Pool() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def roofs() -> Callable[[Case], list[dict[str, Any]]]:
+    """Return a function that measures the roofs of a case's device and precision, once."""
+    known: dict[tuple[str, str], list[dict[str, Any]]] = {}
+
+    def measured(case: Case) -> list[dict[str, Any]]:
+        key = case.device, case.precision
+        if key not in known:
+            known[key] = run.roofs_of(case)
+        return known[key]
+
+    return measured
 
 
 @pytest.fixture(scope="session")

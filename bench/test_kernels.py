@@ -1,68 +1,129 @@
-"""Kernels of the numba backend against the reference in NumPy, one call on one thread each."""
+"""Every kernel on every backend that has it, one call; on CPUs on one thread each.
+
+The calls are those of the conformance tests at a size that is worth timing, and are checked against
+the reference in float64.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from gpubp import backends
-from gpubp.kernels.spec import kernel as contract
+from gpubp import backends, devices
+from gpubp.backends.base import Backend
+from gpubp.backends.modes import TOLERANCE
+from gpubp.errors import GpubpError
+from gpubp.kernels import bfloat16, reference
+from gpubp.kernels.contract import Kernel
+from gpubp.kernels.spec import KERNELS
+from gpubp.plan.ir import Buffer, Call
 
-_ROUNDS = 40
-_ROWS, _COLUMNS = 256, 512
-_FLAT = 262_144
+# Last: both folders have a networks.py.
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
+import cases
 
-@dataclass(frozen=True)
-class Case:
-    """A kernel with the shapes of its operands."""
-
-    kernel: str
-    shapes: tuple[tuple[int, ...], ...]
-    scalars: Mapping[str, float]
-
-
-_MATRIX, _VECTOR = (_ROWS, _COLUMNS), (_COLUMNS,)
-_CASES = [
-    Case("matmul", (_MATRIX, (_COLUMNS, _COLUMNS), _MATRIX), {}),
-    Case("bias_relu", (_MATRIX, _VECTOR, _MATRIX), {}),
-    Case("relu_delta_bias_grad", (_MATRIX, _MATRIX, _MATRIX, _VECTOR), {}),
-    Case("tanh", (_MATRIX, _MATRIX), {}),
-    Case("gelu", (_MATRIX, _MATRIX), {}),
-    Case("softmax", (_MATRIX, _MATRIX), {}),
-    Case("adam", ((_FLAT,), (1,), (1,), (_FLAT,), (_FLAT,), (_FLAT,)), {}),
-]
+_ROUNDS, _QUICK_ROUNDS = 30, 5
+_ROUNDED = "rounded"  # of updates: the operand that only networks of bfloat16 have
+cases.SIZES["timed"] = {
+    "B": 128, "I": 256, "O": 512, "K": 64, "N": 1024, "S": 600, "P": 65_536, "T": 1,
+    "...": (128, 512),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("backend", ["numba", "numpy"])
-@pytest.mark.parametrize("case", _CASES, ids=lambda case: case.kernel)
-def test_kernel(benchmark: Any, case: Case, backend: str) -> None:
-    benchmark.group = f"kernel {case.kernel}"
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    dtypes = ["float32", "float64"] if metafunc.config.getoption("--all") else ["float32"]
+    metafunc.parametrize("dtype", dtypes)
+
+
+@pytest.fixture(params=backends.DEVICES, scope="module")
+def backend(request: pytest.FixtureRequest) -> Any:
+    problem = devices.cuda_problem() if request.param == "cupy" else ""
+    if problem:
+        pytest.skip(problem)
+    made = backends.create(request.param)
+    with made.active():
+        yield made
+
+
+@pytest.mark.parametrize("kernel", KERNELS.values(), ids=lambda kernel: kernel.name)
+def test_kernel(benchmark: Any, backend: Backend, kernel: Kernel, dtype: str, quick: bool) -> None:
+    call = _call(kernel, dtype)
+    described = _described(call)
+    if backend.name != "numpy" and not backend.has(described):
+        pytest.skip(f"{backend.name} has no {kernel.name} of its own")
+    operands = _moved(backend, call)
+    finish = _finish(backend)
+    try:
+        backend.call(kernel.name, operands, **call.scalars)
+    except GpubpError as error:
+        pytest.skip(str(error))
+    _check(backend, call, operands, dtype)
+    benchmark.group = f"kernel {kernel.name} {dtype}"
     benchmark.extra_info |= {
-        "contender": backend, "role": "ours" if backend == "numba" else "peer",
-        "default": backend == "numba",
+        "contender": backend.name, "role": "peer" if backend.name == "numpy" else "ours",
+        "default": backend.name != "numpy", "flops": described.flops, "bytes": described.bytes,
     }  # fmt: skip
-    expected, operands = _operands(case), _operands(case)
-    backends.create("numpy").call(case.kernel, expected, **case.scalars)
-    chosen = backends.create(backend)
-    chosen.call(case.kernel, operands, **case.scalars)
-    for got, wanted in zip(operands, expected, strict=True):
-        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
+
+    def work() -> None:
+        backend.call(kernel.name, operands, **call.scalars)
+        finish()
+
     with threadpool_limits(1, user_api="blas"):
-        arguments = (case.kernel, operands)
-        benchmark.pedantic(chosen.call, arguments, case.scalars, rounds=_ROUNDS, iterations=5)
+        benchmark.pedantic(work, rounds=_QUICK_ROUNDS if quick else _ROUNDS, iterations=1)
 
 
-def _operands(case: Case) -> list[Any]:
-    random = np.random.default_rng(0)
-    return [
-        random.random(shape, dtype=np.float32)
-        if declared.dtype == "float"
-        else np.ones(shape, declared.dtype)
-        for declared, shape in zip(contract(case.kernel).operands, case.shapes, strict=True)
-    ]
+def _call(kernel: Kernel, dtype: str) -> Any:
+    """Return a call with the optional operands that networks of this dtype have."""
+    return cases.make(
+        kernel, dtype, "timed", absent=[o.name for o in kernel.operands if o.name == _ROUNDED]
+        if kernel.name != "round_bfloat16" else (),
+    )  # fmt: skip
+
+
+def _described(call: Any) -> Call:
+    """Return the call as a plan has it, which knows what it costs."""
+    buffers = tuple(
+        None if x is None else Buffer(o.name, x.shape, x.dtype.name, "transient")
+        for o, x in zip(call.kernel.operands, call.operands, strict=True)
+    )
+    return Call(call.kernel.name, buffers, tuple(call.scalars.items()))
+
+
+def _moved(backend: Backend, call: Any) -> list[Any]:
+    host = [None if x is None else np.copy(x) for x in call.operands]
+    if backend.name == "cupy":  # where bfloat16 are bits
+        host = [x.view(np.uint16) if _narrow(x) else x for x in host]
+    return [None if x is None else backend.to_device(x) for x in host]
+
+
+def _narrow(array: Any) -> bool:
+    return array is not None and array.dtype.name == "bfloat16"
+
+
+def _finish(backend: Backend) -> Callable[[], None]:
+    """Return what waits until a call is done."""
+    driver = getattr(backend, "driver", None)
+    return driver.synchronize if driver is not None else lambda: None
+
+
+def _check(backend: Backend, call: Any, operands: list[Any], dtype: str) -> None:
+    """Compare what a first call wrote with the reference in float64."""
+    wide = call.in_float64()
+    with np.errstate(all="ignore"):
+        reference.function(call.kernel.name)(*wide.operands, **call.scalars)
+    for declared, got, expected in zip(call.kernel.operands, operands, wide.operands, strict=True):
+        if declared.written and got is not None and declared.name != "mask":
+            found, kind = backend.to_host(got), dtype
+            if _narrow(found) or found.dtype == np.uint16:
+                kind = "bfloat16"
+                found = found.astype(np.float32) if _narrow(found) else bfloat16.to_float32(found)
+            tolerance = TOLERANCE[kind]
+            limit = tolerance * max(np.abs(expected).max(initial=0.0), 1e-30)
+            np.testing.assert_allclose(found, expected, rtol=0, atol=limit)

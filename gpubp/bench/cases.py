@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubp.bench import tables
 from gpubp.errors import InputError, unknown_name
 
 LEARNING_RATE = 1e-3
@@ -44,6 +45,8 @@ class Case:
         activation: of the hidden units, one of :data:`ACTIVATIONS`.
         precision: "fp32", "fp64", "tf32" or "bf16".
         device: "cpu", "cuda" or "cuda:1".
+        source: of the rows: "random", or a name of tables.py.
+        seed: of the first weights.
     """
 
     sizes: tuple[int, ...]
@@ -52,6 +55,8 @@ class Case:
     activation: str = "relu"
     precision: str = "fp32"
     device: str = "cpu"
+    source: str = "random"
+    seed: int = 2
 
     @property
     def network(self) -> str:
@@ -76,15 +81,20 @@ class Case:
 
     def data(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return X (N, I), normal, and labels (N,), random: never zeros, which multiply faster."""
+        if self.source != "random":
+            (x, y), _ = tables.rows(self.source)
+            return x[: self.rows], y[: self.rows]
         return self._drawn(self.rows, 1)
 
     def held_out(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return further rows, a quarter as many, to be evaluated after an epoch."""
+        if self.source != "random":
+            return tables.rows(self.source)[1]
         return self._drawn(max(1, self.rows // 4), 3)
 
     def layers(self) -> list[Layer]:
         """Return the first weights, normal of variance 2 / I, and biases of 0."""
-        random = np.random.default_rng(2)
+        random = np.random.default_rng(self.seed)
         return [
             (
                 random.standard_normal((i, o), dtype=np.float32) * np.float32((2 / i) ** 0.5),

@@ -101,7 +101,7 @@ def run(settings: Settings, say: Callable[[str], None] = lambda text: None) -> D
         for _, alike in groupby(cases, key=lambda case: (case.device, case.precision)):
             group = list(alike)
             say(f"roofs of {group[0].device} in {group[0].precision}")
-            _add_roofs(document, group[0])
+            _merge_roofs(document, roofs_of(group[0]))
             for case in group:
                 say(f"{case.name}, {case.precision} on {case.device}")
                 missing |= _add_case(document, case, settings, pool)
@@ -111,18 +111,23 @@ def run(settings: Settings, say: Callable[[str], None] = lambda text: None) -> D
     return document
 
 
-def _add_roofs(document: Document, case: Case) -> None:
+def roofs_of(case: Case) -> list[Document]:
     """Measure the roofs of a case's device and precision, in a process of their own."""
     kind = "Roofs" if case.device == "cpu" else "CudaRoofs"
     with Worker(f"gpubp.bench.roofs:{kind}") as worker:
         worker.make(case, rounds=_ROOF_ROUNDS)
-        for roof in worker.call("all"):
-            # Of one device copies and calls are measured once for each precision: the best counts.
-            same = [known for known in document["roofs"] if _what(known) == _what(roof)]
-            if not same:
-                document["roofs"].append(roof)
-            elif (roof["value"] < same[0]["value"]) == (roof["kind"] == "call"):
-                same[0]["value"] = roof["value"]
+        found: list[Document] = worker.call("all")
+    return found
+
+
+def _merge_roofs(document: Document, found: Sequence[Document]) -> None:
+    """Add roofs. Of a device copies and calls are measured for each precision: the best count."""
+    for roof in found:
+        same = [known for known in document["roofs"] if _what(known) == _what(roof)]
+        if not same:
+            document["roofs"].append(roof)
+        elif (roof["value"] < same[0]["value"]) == (roof["kind"] == "call"):
+            same[0]["value"] = roof["value"]
 
 
 def _what(roof: Document) -> Document:
@@ -139,7 +144,7 @@ def _add_case(document: Document, case: Case, settings: Settings, pool: Pool) ->
     costs = worker.call("costs")
     where = {"network": case.network, "batch_size": case.batch, "device": case.device}
     for result in results.values():
-        document["rows"] += _rows(case, result, costs, document["roofs"])
+        document["rows"] += rows_of(case, result, costs, document["roofs"])
     document["breakdown"].append(
         {**where, "precision": case.precision, "calls": worker.call("breakdown")}
     )
@@ -153,10 +158,10 @@ def _add_case(document: Document, case: Case, settings: Settings, pool: Pool) ->
     }
 
 
-def _rows(
+def rows_of(
     case: Case, result: race.Result, costs: Document, roofs: Sequence[Document]
 ) -> Iterator[Document]:
-    """Yield the rows of a contender."""
+    """Yield the rows of a contender; ``costs`` are those of gpubp's plan."""
     correct = race.correctness(case, result)
     for phase in (*PHASES, "step", "epoch"):
         if phase not in result.samples:

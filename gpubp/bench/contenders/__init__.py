@@ -38,7 +38,7 @@ class Entry:
     precisions: tuple[str, ...] = ("fp32", "fp64", "tf32", "bf16")
     compiler: bool = False
     epsilon_first: bool = False
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def name(self) -> str:

@@ -32,8 +32,8 @@ class Contender(ABC):
     def loss(self) -> float | None:
         """Return the mean loss over all rows; None where it can't be compared."""
 
-    def evaluate(self) -> None:
-        """Compute loss and accuracy of the rows that are held out."""
+    def evaluate(self) -> float:
+        """Compute loss and accuracy of the rows that are held out; return the accuracy."""
         raise NotImplementedError
 
     def epoch(self) -> float:
@@ -42,3 +42,17 @@ class Contender(ABC):
         self.train(1, True)
         self.evaluate()
         return time.perf_counter() - start
+
+    def reach(self, accuracy: float, most: int) -> tuple[float, int]:
+        """Train until the rows held out are right so often, or for ``most`` epochs.
+
+        Returns:
+            the seconds, those of an evaluation after each epoch included, and the epochs.
+        """
+        start, epochs = time.perf_counter(), 0
+        while epochs < most:
+            self.train(1, True)
+            epochs += 1
+            if self.evaluate() >= accuracy:
+                break
+        return time.perf_counter() - start, epochs

@@ -35,6 +35,19 @@ class Ours(Contender):
         """Train for an epoch with validation data."""
         return self._fit(1, validation_data=self.held_out)
 
+    def reach(self, accuracy: float, most: int) -> tuple[float, int]:
+        """Train until the accuracy is reached, with a callback that ends the training then."""
+        stopwatch = _Stopwatch()
+
+        def reached(trainer: gpubp.Trainer, record: dict[str, float]) -> bool:
+            return record["val_accuracy"] >= accuracy
+
+        history = self.trainer.fit(
+            self.x, self.y, most, self.case.batch, validation_data=self.held_out,
+            callbacks=[stopwatch, reached],
+        )  # fmt: skip
+        return stopwatch.seconds, len(history)
+
     def phases(self, seconds: float) -> dict[str, float]:
         """Return the seconds of a step's phases, measured for about so long."""
         if not hasattr(self, "_phases"):

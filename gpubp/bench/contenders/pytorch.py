@@ -74,7 +74,7 @@ class Eager(Contender):
         return float(self.forward(self.x, self.y))
 
     @torch.inference_mode()
-    def evaluate(self) -> None:
+    def evaluate(self) -> float:
         """Evaluate by the usual loop; sums stay on the device until its end."""
         loss = torch.zeros((), device=self.x.device, dtype=torch.float64)
         correct = torch.zeros((), device=self.x.device, dtype=torch.int64)
@@ -82,7 +82,8 @@ class Eager(Contender):
             z = self.model(x)
             loss += cross_entropy(z, y, reduction="sum")
             correct += (z.argmax(1) == y).sum()
-        loss.item(), correct.item()
+        loss.item()
+        return float(correct) / len(self.held_out[0])
 
     def _put(self, arrays: tuple[Any, Any]) -> tuple[Tensor, Tensor]:
         x, y = map(torch.from_numpy, arrays)

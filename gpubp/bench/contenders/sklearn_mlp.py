@@ -52,11 +52,12 @@ class Mlp(Contender):
         """Evaluate all rows."""
         return self._loss(self.x, self.y) if self.comparable else None
 
-    def evaluate(self) -> None:
+    def evaluate(self) -> float:
         """Evaluate loss and accuracy of the rows held out from one pass."""
         x, y = self.held_out
         log_p = self.model.predict_log_proba(x)
-        log_p[np.arange(len(y)), y].mean(), (log_p.argmax(axis=1) == y).mean()
+        log_p[np.arange(len(y)), y].mean()
+        return float((log_p.argmax(axis=1) == y).mean())
 
     def _loss(self, x: np.ndarray, y: np.ndarray) -> float:
         # Not sklearn.metrics.log_loss, which clips what has become improbable.

@@ -1,0 +1,89 @@
+"""Time to a stated accuracy on rows held out: the digits, and a generated table of 100,000 rows.
+
+Adam at 1e-3 for all. Each round has first weights of its own, the same for all, and shuffles of its
+own, so that a round is not only a repetition.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from gpubp.bench.cases import Case
+from gpubp.bench.contenders import ENTRIES, Entry
+from gpubp.bench.processes import Pool, Worker
+from gpubp.bench.race import take_turns
+from replay import replay
+
+_ROUNDS, _QUICK_ROUNDS = 7, 2
+
+# torch.compile is not among them: it would have to compile for each round.
+_ENTRIES = [
+    e for e in ENTRIES if "cpu" in e.devices and e.role != "floor" and e.family != "torch.compile"
+    and e.setting != "numpy backend"
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is learned, until so many of the rows held out are right."""
+
+    case: Case
+    accuracy: float
+    most_epochs: int
+
+
+TASKS = (
+    Task(Case((64, 128, 10), 32, 44, source="digits"), accuracy=0.97, most_epochs=60),
+    Task(Case((40, 128, 64, 5), 128, 625, source="table"), accuracy=0.85, most_epochs=60),
+)
+
+Finished = tuple[Task, dict[str, list[tuple[float, int]]]]
+
+
+@pytest.fixture(scope="module", params=TASKS, ids=lambda task: task.case.source)
+def finished(request: pytest.FixtureRequest, quick: bool, pool: Pool) -> Finished:
+    """Return seconds and epochs by contender and round."""
+    task: Task = request.param
+    present = [entry for entry in _ENTRIES if not entry.missing]
+    workers = {
+        entry: pool.worker(entry.factory, entry.name, "cpu", task.case.precision)
+        for entry in present
+    }
+    for entry, worker in workers.items():  # kernels are loaded and memory is taken
+        _reach(worker, entry, replace(task.case, seed=0), 0.0, 1)
+    seeds = dict.fromkeys(present, 0)
+
+    def turn(entry: Entry) -> tuple[float, int]:
+        seeds[entry] += 1
+        case = replace(task.case, seed=seeds[entry])
+        return _reach(workers[entry], entry, case, task.accuracy, task.most_epochs)
+
+    turns = {entry.name: lambda entry=entry: turn(entry) for entry in present}
+    return task, take_turns(turns, _QUICK_ROUNDS if quick else _ROUNDS)
+
+
+@pytest.mark.benchmark(timer=replay)
+@pytest.mark.parametrize("entry", _ENTRIES, ids=lambda entry: entry.name)
+def test_accuracy(benchmark: Any, finished: Finished, entry: Entry) -> None:
+    task, results = finished
+    if entry.missing:
+        pytest.skip(entry.missing)
+    seconds, epochs = zip(*results[entry.name], strict=True)
+    benchmark.group = f"time to {task.accuracy:.0%} right of {task.case.source}"
+    benchmark.extra_info |= {
+        "contender": entry.name, "role": entry.role, "default": not entry.setting,
+        "epochs": epochs,
+    }  # fmt: skip
+    replay.into(benchmark, seconds)
+    assert max(epochs) < task.most_epochs, "the accuracy was not reached"
+
+
+def _reach(
+    worker: Worker, entry: Entry, case: Case, accuracy: float, most: int
+) -> tuple[float, int]:
+    worker.make(case, threads=entry.threads, **entry.options)
+    seconds, epochs = worker.call("reach", accuracy, most)
+    return float(seconds), int(epochs)
