@@ -9,7 +9,7 @@ additions in the same order, and so give the same bits.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -161,14 +161,24 @@ class Writer:
             if reduced and any(buffer.region == PARTIALS for buffer in call.reads()):
                 stages.append([])
                 reduced = False
-            views = [self._part(number, call, buffer) for buffer in call.operands]
-            stages[-1].append(make_row(call, views))
+            stages[-1].append(self._row_of_update(number, call))
             reduced |= any(buffer.region == PARTIALS for buffer in call.writes())
         return stages
 
     def _sums_of_gradients(self, number: int) -> list[Row]:
         first, *others = (share.vectors[GRADS][self._slice(number)] for share in self.shares)
         return [make_row(Call("add", (None, None)), [other, first]) for other in others]
+
+    def _row_of_update(self, number: int, call: Call) -> Row:
+        """Return a share's part of a call of the update."""
+        views = [self._part(number, call, buffer) for buffer in call.operands]
+        scalars = dict(call.scalars)
+        if "decaying" in scalars:  # of the elements of this part, and none before it
+            params = call.named()["params"]
+            assert params is not None  # not optional in any contract
+            before = self._slice(number).start - params.offset
+            scalars["decaying"] = max(0, int(scalars["decaying"]) - max(0, before))
+        return make_row(replace(call, scalars=tuple(scalars.items())), views)
 
     def _part(self, number: int, call: Call, buffer: Buffer | None) -> Array | None:
         """Return what of an operand of the update is a share's to work on."""

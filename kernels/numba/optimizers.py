@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from numba import njit
 
+from gpubp.kernels.numba import gradients
 from gpubp.kernels.numba.compiled import FLAGS
 
 
@@ -95,3 +97,101 @@ def adagrad(grads: Any, lr: Any, v: Any, params: Any, eps: float) -> None:
         vi = v[i] + g * g
         v[i] = vi
         params[i] -= rate * g / (math.sqrt(vi) + e)
+
+
+# The update in one pass: a block of the vectors at a time, which stays in the first-level cache
+# while its gradient is made ready and the optimizer runs over it.
+_BLOCK = 1024
+
+
+@njit(**FLAGS)
+def _ready(
+    grads: Any, params: Any, squares: Any, decays: bool,
+    l1: float, l2: float, clip_value: float, clip_norm: float,
+) -> None:  # fmt: skip
+    """Add penalties to a block of the gradient and clip it, in this order."""
+    if decays and l1 != 0:
+        gradients.l1_penalty(params, grads, l1)
+    if decays and l2 != 0:
+        gradients.l2_penalty(params, grads, l2)
+    if clip_value > 0:
+        gradients.clip_value(grads, clip_value)
+    if squares is not None and clip_norm > 0:
+        gradients.clip_norm(squares, grads, clip_norm)
+
+
+@njit(**FLAGS)
+def _end(start: int, decaying: int, size: int) -> int:
+    """Return where a block ends: where the parameters that decay do, at the latest."""
+    limit = decaying if start < decaying else size
+    return min(start + _BLOCK, limit)
+
+
+@njit(**FLAGS)
+def sgd_update(
+    grads: Any, lr: Any, squares: Any, params: Any, rounded: Any,
+    l1: float, l2: float, decaying: int, clip_value: float, clip_norm: float,
+) -> None:  # fmt: skip
+    """Penalties, clipping, then sgd."""
+    start = 0
+    while start < params.size:
+        end = _end(start, decaying, params.size)
+        g, p = grads[start:end], params[start:end]
+        _ready(g, p, squares, start < decaying, l1, l2, clip_value, clip_norm)
+        sgd(g, lr, p)
+        start = end
+
+
+def _with_a_state(optimizer: Callable[..., None]) -> Callable[..., None]:
+    """Return the update by an optimizer with one vector of state."""
+
+    @njit(**FLAGS)
+    def update(
+        grads: Any, lr: Any, squares: Any, state: Any, params: Any, rounded: Any, *scalars: float
+    ) -> None:
+        l1, l2, decaying, clip_value, clip_norm = scalars[-5:]
+        start = 0
+        while start < params.size:
+            end = _end(start, decaying, params.size)
+            g, p = grads[start:end], params[start:end]
+            _ready(g, p, squares, start < decaying, l1, l2, clip_value, clip_norm)
+            optimizer(g, lr, state[start:end], p, *scalars[:-5])
+            start = end
+
+    return update
+
+
+momentum_update, nesterov_update = _with_a_state(momentum), _with_a_state(nesterov)
+rmsprop_update, adagrad_update = _with_a_state(rmsprop), _with_a_state(adagrad)
+
+
+@njit(**FLAGS)
+def adam_update(
+    grads: Any, lr: Any, step: Any, squares: Any, m: Any, v: Any, params: Any, rounded: Any,
+    beta1: float, beta2: float, eps: float,
+    l1: float, l2: float, decaying: int, clip_value: float, clip_norm: float,
+) -> None:  # fmt: skip
+    """Penalties, clipping, then adam."""
+    adamw_update(
+        grads, lr, step, squares, m, v, params, rounded,
+        beta1, beta2, eps, 0.0, l1, l2, decaying, clip_value, clip_norm,
+    )  # fmt: skip
+
+
+@njit(**FLAGS)
+def adamw_update(
+    grads: Any, lr: Any, step: Any, squares: Any, m: Any, v: Any, params: Any, rounded: Any,
+    beta1: float, beta2: float, eps: float, weight_decay: float,
+    l1: float, l2: float, decaying: int, clip_value: float, clip_norm: float,
+) -> None:  # fmt: skip
+    """Penalties, clipping, then adamw for the parameters that decay and adam for the others."""
+    start = 0
+    while start < params.size:
+        end = _end(start, decaying, params.size)
+        g, p, mean, square = grads[start:end], params[start:end], m[start:end], v[start:end]
+        _ready(g, p, squares, start < decaying, l1, l2, clip_value, clip_norm)
+        if start < decaying and weight_decay != 0:
+            adamw(g, lr, step, mean, square, p, beta1, beta2, eps, weight_decay)
+        else:
+            adam(g, lr, step, mean, square, p, beta1, beta2, eps)
+        start = end
