@@ -182,4 +182,6 @@ def _interval(row: Row) -> str:
 def _correct(row: Row) -> str:
     if row["correct"] is None:
         return "-"
-    return f"{'right' if row['correct']['ok'] else 'WRONG'}, {row['correct']['error']:.0e}"
+    error = row["correct"]["error"]
+    size = "not finite" if error is None else f"{error:.0e}"
+    return f"{'right' if row['correct']['ok'] else 'WRONG'}, {size}"
