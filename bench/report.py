@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 Benchmark = Mapping[str, Any]
+_PHASES = ("forward", "backward", "update", "step")
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 
 
@@ -20,6 +21,7 @@ def show(result: Mapping[str, Any], console: Console) -> None:
     for benchmark in result["benchmarks"]:
         groups.setdefault(benchmark["group"], []).append(benchmark)
     kernels = {name: groups.pop(name) for name in list(groups) if name.startswith("kernel ")}
+    family = {name: groups.pop(name) for name in list(groups) if _is_phase(groups[name])}
     for name, group in groups.items():
         if "memory" in group[0]["extra_info"]:
             console.print(_memory_table(name, group))
@@ -27,8 +29,40 @@ def show(result: Mapping[str, Any], console: Console) -> None:
         else:
             console.print(_time_table(name, group, summaries[name]))
             console.print(_verdict(summaries[name]) + "\n", highlight=False)
+    if family:
+        console.print(_phase_table(family))
     if kernels:
         console.print(_kernel_table(kernels, summaries))
+
+
+def _is_phase(group: list[Benchmark]) -> bool:
+    return bool(group[0]["extra_info"].get("suite") == "phases")
+
+
+def _phase_table(family: Mapping[str, list[Benchmark]]) -> Table:
+    """Return a line for each network and backend: medians, and what part of its roof a step is at.
+
+    A group's name is that of a phase and then of a network.
+    """
+    table = Table(title="phases of a step", title_justify="left")
+    for column in ("network", "backend", *_PHASES, "backward / forward", "of its roof"):
+        table.add_column(column, justify="left" if column in ("network", "backend") else "right")
+    lines: dict[tuple[str, str], dict[str, Benchmark]] = {}
+    for name, group in family.items():
+        phase, _, network = name.partition(" ")
+        for benchmark in group:
+            key = network, benchmark["extra_info"]["contender"]
+            lines.setdefault(key, {})[phase] = benchmark
+    for (network, backend), found in lines.items():
+        medians = {phase: benchmark["stats"]["median"] for phase, benchmark in found.items()}
+        ratio = medians.get("backward", 0) / medians["forward"] if medians.get("forward") else 0
+        step = found.get("step", {}).get("extra_info", {})
+        table.add_row(
+            network, backend, *(_time(medians[p]) if p in medians else "" for p in _PHASES),
+            f"{ratio:.2f}" if ratio else "",
+            f"{step['utilisation']:.0%} {step['bound']}" if step.get("utilisation") else "",
+        )  # fmt: skip
+    return table
 
 
 def _heading(machine: Mapping[str, Any]) -> str:
@@ -82,16 +116,15 @@ def _verdict(row: Mapping[str, Any]) -> str:
 def _kernel_table(
     kernels: Mapping[str, list[Benchmark]], summaries: Mapping[str, Mapping[str, Any]]
 ) -> Table:
-    table = Table(title="kernels, one call on one thread", title_justify="left")
-    for column in ("kernel", "numba", "numpy", "ratio"):
+    table = Table(title="kernels, one call, on a CPU on one thread", title_justify="left")
+    for column in ("kernel", "cupy", "numba", "numpy", "fastest to numpy"):
         table.add_column(column, justify="left" if column == "kernel" else "right")
     for name, group in kernels.items():
         times = {b["extra_info"]["contender"]: _time(b["stats"]["median"]) for b in group}
         row = summaries[name]
         ratio = f"{row['to_peer']['ratio']:.2f}" if "to_peer" in row else ""
-        table.add_row(
-            name.removeprefix("kernel "), times.get("numba", ""), times.get("numpy", ""), ratio
-        )
+        cells = (times.get(backend, "") for backend in ("cupy", "numba", "numpy"))
+        table.add_row(name.removeprefix("kernel "), *cells, ratio)
     return table
 
 
