@@ -269,7 +269,8 @@ def _run(
     choice = _chosen.get() if backend is None else _known(backend)
     if is_numpy_namespace(xp):
         _check_indices(kernel, operands, scalars)
-        if choice == "numba" and kernel.working_dtype(operands) != "bfloat16":
+        dtypes = {dtype_name(x.dtype) for x in operands if x is not None}
+        if choice == "numba" and "bfloat16" not in dtypes:
             from gpubp.kernels.numba import eager, entry  # noqa: PLC0415 (imports Numba)
 
             if entry.implements(kernel.name):

@@ -49,44 +49,37 @@ def suited(dtype: str, columns: int) -> bool:
     return SUITED and columns >= _FILLED * lanes * -(-columns // lanes)
 
 
-def _panel(vectors: int, transposed: bool) -> Callable[..., None]:
+def _panel(vectors: int) -> Callable[..., None]:
     """Return the function that computes a panel of some vectors of columns, tile by tile."""
-    of_most, of_four, of_two, of_one = (tile(n, vectors, transposed) for n in (ROWS, 4, 2, 1))
+    of_most, of_four, of_two, of_one = (tile(n, vectors) for n in (ROWS, 4, 2, 1))
 
     @njit(**FLAGS)
-    def panel(a: Any, tall: int, lda: int, c: Any, ldc: int, rows: int, *rest: Any) -> None:
+    def panel(
+        a: Any, tall: int, down: int, along: int, c: Any, ldc: int, rows: int, *rest: Any
+    ) -> None:
         """``tall`` is how far a's tiles are from each other."""
         for _ in range(rows // ROWS):
-            of_most(a, lda, c, ldc, *rest)
+            of_most(a, down, along, c, ldc, *rest)
             a, c = ahead(a, tall), ahead(c, ROWS * ldc)
-        down = 1 if transposed else lda
         left = rows % ROWS
         if left >= 4:
-            of_four(a, lda, c, ldc, *rest)
+            of_four(a, down, along, c, ldc, *rest)
             a, c = ahead(a, 4 * down), ahead(c, 4 * ldc)
         if left % 4 >= 2:
-            of_two(a, lda, c, ldc, *rest)
+            of_two(a, down, along, c, ldc, *rest)
             a, c = ahead(a, 2 * down), ahead(c, 2 * ldc)
         if left % 2 == 1:
-            of_one(a, lda, c, ldc, *rest)
+            of_one(a, down, along, c, ldc, *rest)
 
     return panel
 
 
-_one, _two, _three = (_panel(vectors, False) for vectors in (1, 2, 3))
-_one_t, _two_t, _three_t = (_panel(vectors, True) for vectors in (1, 2, 3))
+_one, _two, _three = (_panel(vectors) for vectors in (1, 2, 3))
 
 
 @njit(**FLAGS)
-def _panel_of(vectors: int, transposed: bool, *rest: Any) -> None:
-    if transposed:
-        if vectors == 3:
-            _three_t(*rest)
-        elif vectors == 2:
-            _two_t(*rest)
-        else:
-            _one_t(*rest)
-    elif vectors == 3:
+def _panel_of(vectors: int, *rest: Any) -> None:
+    if vectors == 3:
         _three(*rest)
     elif vectors == 2:
         _two(*rest)
@@ -116,6 +109,7 @@ def gemm(
 ) -> None:  # fmt: skip
     """c = op(a) op(b) + what ``start`` says (see tile), at least ``least``."""
     lda, ldb = rows if transpose_a else inner, inner if transpose_b else columns
+    down_a, along_a = (1, lda) if transpose_a else (lda, 1)
     place_a, place_b = scratch(a, _STACK_A), scratch(b, _STACK_B)
     vectors = (columns + lanes - 1) // lanes
     panels = (vectors + VECTORS - 1) // VECTORS
@@ -127,24 +121,24 @@ def gemm(
         floor = least if k + part == inner else lowest
         for i in range(0, rows, _BLOCK):
             block = min(_BLOCK, rows - i)
-            of_a = ahead(a, k * lda + i if transpose_a else i * lda + k)
-            tall, step_a, upright = ROWS if transpose_a else ROWS * lda, lda, transpose_a
+            of_a, down, along = ahead(a, i * down_a + k * along_a), down_a, along_a
+            tall = ROWS * down
             if far_a:
                 for first in range(0, block, ROWS):
                     target, there = ahead(place_a, first * part), min(ROWS, block - first)
                     _lay(ahead(of_a, first * lda), lda, True, part, there, ROWS, lanes, target)
-                of_a, tall, step_a, upright = place_a, ROWS * part, ROWS, True
+                of_a, tall, down, along = place_a, ROWS * part, 1, ROWS
             for n in range(panels):
                 first, last = vectors * n // panels, vectors * (n + 1) // panels
-                j, step_b = first * lanes, ldb
+                count, j, step = last - first, first * lanes, ldb
                 of_b = ahead(b, j * ldb + k if transpose_b else k * ldb + j)
                 if transpose_b or far_b or last * lanes > columns:
-                    step_b = (last - first) * lanes
-                    _lay(of_b, ldb, transpose_b, part, columns - j, step_b, lanes, place_b)
+                    step = count * lanes
+                    _lay(of_b, ldb, transpose_b, part, columns - j, step, lanes, place_b)
                     of_b = place_b
                 _panel_of(
-                    last - first, upright, of_a, tall, step_a, ahead(c, i * columns + j), columns,
-                    block, of_b, step_b, part, columns - j, begin, ahead(bias, j), floor,
+                    count, of_a, tall, down, along, ahead(c, i * columns + j), columns, block,
+                    of_b, step, part, columns - j, begin, ahead(bias, j), floor,
                 )  # fmt: skip
 
 

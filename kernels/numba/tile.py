@@ -96,23 +96,25 @@ class _Vectors:
         return self.builder.call(function, args)
 
 
-def tile(rows: int, vectors: int, transposed: bool) -> Callable[..., None]:
+def tile(rows: int, vectors: int) -> Callable[..., None]:
     """Return the function for tiles of one size.
 
-    Its arguments: the tile's first element in ``a``, and the length of a's rows; the same of ``c``;
+    Its arguments: the tile's first element in ``a``, how far it is from there ``down`` to the next
+    row and ``along`` to the next column; the first element in ``c``, and the length of its rows;
     the panel of ``b``, whole vectors wide, and the length of its rows; the length of the sums; how
     many columns are left in c; what sums ``start`` from; ``bias`` for these columns; and ``least``,
-    which replaces what is below it. ``transposed`` says that a is read as aᵀ.
+    which replaces what is below it.
     """
 
     @intrinsic
     def function(
-        typingctx: Any, a: Any, lda: Any, c: Any, ldc: Any, b: Any, ldb: Any, inner: Any,
-        columns: Any, start: Any, bias: Any, least: Any,
+        typingctx: Any, a: Any, down: Any, along: Any, c: Any, ldc: Any, b: Any, ldb: Any,
+        inner: Any, columns: Any, start: Any, bias: Any, least: Any,
     ) -> Any:  # fmt: skip
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            a, lda, c, ldc, b, ldb, inner, columns, start, bias, least = args
+            a, down, along, c, ldc, b, ldb, inner, columns, start, bias, least = args
             vec = _Vectors(context, builder, signature.args[0].dtype)
+            lines = [builder.gep(a, [builder.mul(I64(i), down)]) for i in range(rows)]
             across = [I64(v * vec.lanes) for v in range(vectors)]
             masks = [vec.first(builder.sub(columns, offset)) for offset in across]
             # By tile rows and vectors: where the elements of c are.
@@ -125,12 +127,10 @@ def tile(rows: int, vectors: int, transposed: bool) -> Callable[..., None]:
             def news(k: Any, sums: list[list[Any]]) -> list[list[Any]]:
                 row_of_b = builder.gep(b, [builder.mul(k, ldb)])
                 of_b = [vec.load(vec.place(row_of_b, offset)) for offset in across]
-                result = []
-                for i in range(rows):
-                    far, near = (k, I64(i)) if transposed else (I64(i), k)
-                    place = builder.gep(a, [builder.add(builder.mul(far, lda), near)])
-                    x = vec.splat(builder.load(place))
-                    pairs = zip(of_b, sums[i], strict=True)
+                result, there = [], builder.mul(k, along)
+                for line, row in zip(lines, sums, strict=True):
+                    x = vec.splat(builder.load(builder.gep(line, [there])))
+                    pairs = zip(of_b, row, strict=True)
                     result.append([vec.multiply_add(x, y, s) for y, s in pairs])
                 return result
 
@@ -143,7 +143,7 @@ def tile(rows: int, vectors: int, transposed: bool) -> Callable[..., None]:
             return context.get_dummy_value()
 
         i, p = types.int64, a
-        return types.void(p, i, p, i, p, i, i, i, i, p, a.dtype), codegen
+        return types.void(p, i, i, p, i, p, i, i, i, i, p, a.dtype), codegen
 
     return function
 
