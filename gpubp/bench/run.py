@@ -36,7 +36,8 @@ class Settings:
         precisions: of each device those that it has.
         devices: "cpu", "cuda", ...
         peers: of :data:`PEERS`.
-        sparse: whether peers are timed at the middle size of the minibatch alone.
+        sparse: whether peers, and other settings of gpubp, are timed at the middle size of the
+            minibatch alone.
         quick: fewer rounds, shorter turns, and of each contender the usual setting alone.
     """
 
@@ -66,15 +67,17 @@ class Settings:
                             yield Case(sizes, batch, steps, activation, precision, choice.device)
 
     def entries(self, case: Case) -> list[Entry]:
-        """Return who is timed on a case."""
-        asked = self.peers if not self.sparse or case.batch == self._middle else ()
+        """Return who is timed on a case: gpubp always, others where they are asked for."""
+        if self.sparse and case.batch != self._middle:
+            return [entry for entry in ENTRIES if entry.name == OURS]
         return [
             entry
             for entry in ENTRIES
             if entry.suits(case)
-            and (entry.role == "ours" or entry.peer in asked)
-            and not (self.quick and entry.setting)
-            and not (self.quick and entry.compiler)
+            and (entry.role == "ours" or entry.peer in self.peers)
+            and not (self.quick and (entry.setting or entry.compiler))
+            # Compiled twice, it would take as long as all the others.
+            and not (entry.compiler and entry.setting and self.sparse)
         ]
 
     @property

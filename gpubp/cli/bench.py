@@ -18,7 +18,7 @@ from gpubp.bench.report import result
 from gpubp.cli.params import Names
 from gpubp.errors import InputError
 
-_NETWORKS = ("32-64-64-2", "784-256-128-10", "784-512-512-10")
+_NETWORKS = ("32-64-64-2", "784-256-128-10")
 _QUICK_NETWORKS = ("784-256-10",)
 _BATCHES = (32, 128, 512)
 _GPU_BATCHES = (*_BATCHES, 2048, 8192)
