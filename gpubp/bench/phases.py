@@ -8,6 +8,7 @@ difference of two neighbours, so the phases add up to the step, and nothing of P
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,6 +35,7 @@ class Phases:
             self._engine = trainer._trained()
             self._steps = data.size // batch
             self._runs = self._executables(data)
+            self._leader = _same_way(self._runs)
 
     def turn(self, seconds: float) -> dict[str, float]:
         """Return seconds a step of each phase and of their sum, from about so many of running.
@@ -43,12 +45,22 @@ class Phases:
         """
         each = seconds / _CYCLES / len(self._runs)
         with self._backend.active():
-            cycles = [[self._timed(run, each) for run in self._runs] for _ in range(_CYCLES)]
-        ends = [min(taken) for taken in zip(*cycles, strict=True)]
+            cycles = [self._cycle(each) for _ in range(_CYCLES)]
+        _, best = min((cycle[0], way) for way, cycle in cycles)
+        alike = [cycle for way, cycle in cycles if way == best]
+        ends = [min(taken) for taken in zip(*alike, strict=True)][::-1]
         pairs = zip(PHASES, [0.0, *ends], ends, strict=False)
         # Where others use the machine, less work may have taken longer than more.
         found = {name: max(0.0, end - start) for name, start, end in pairs}
         return {**found, "step": ends[-1]}
+
+    def _cycle(self, seconds: float) -> tuple[bool, list[float]]:
+        """Return whether threads shared the steps, and seconds a step, of the whole one first.
+
+        The others go the way that it went.
+        """
+        taken = [self._timed(run, seconds) for run in self._runs[::-1]]
+        return self._leader is not None and self._leader.parallel, taken
 
     def _executables(self, data: Data) -> list[Executable]:
         """Return the step cut after each phase, bound; not those that fit binds and releases."""
@@ -74,6 +86,48 @@ class Phases:
             taken += time.perf_counter() - start
             done += self._steps
         return taken / done
+
+
+class _Leader:
+    """The choice between one thread and several of the whole step, remembered."""
+
+    def __init__(self, pace: Any) -> None:
+        self._pace = pace
+        self.parallel = False
+
+    def choose(self, steps: int) -> tuple[bool, int]:
+        self.parallel, count = self._pace.choose(steps)
+        return self.parallel, count
+
+    def note(self, parallel: bool, steps: int, seconds: float) -> None:
+        self._pace.note(parallel, steps, seconds)
+
+
+class _Follower:
+    """The same choice for a step cut short."""
+
+    def __init__(self, leader: _Leader) -> None:
+        self._leader = leader
+
+    def choose(self, steps: int) -> tuple[bool, int]:
+        return self._leader.parallel, steps
+
+    def note(self, parallel: bool, steps: int, seconds: float) -> None:
+        pass
+
+
+def _same_way(runs: Sequence[Executable]) -> _Leader | None:
+    """Have all run as the last one does, on one thread or several, where a backend can choose.
+
+    Else a short phase goes on one thread, and its difference to a longer one on two says nothing.
+    """
+    *others, whole = runs
+    if not hasattr(whole, "pace"):  # Numba's executables alone have one
+        return None
+    leader = _Leader(whole.pace)
+    for run, pace in [(whole, leader), *((run, _Follower(leader)) for run in others)]:
+        vars(run)["pace"] = pace
+    return leader
 
 
 def cut(plan: Plan, end: str) -> Plan:

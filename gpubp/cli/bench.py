@@ -22,7 +22,7 @@ _NETWORKS = ("32-64-64-2", "784-256-128-10")
 _QUICK_NETWORKS = ("784-256-10",)
 _BATCHES = (32, 128, 512)
 _GPU_BATCHES = (*_BATCHES, 2048, 8192)
-_WIDTH = 110  # of tables where there is no terminal
+_WIDTH = 120  # of tables where there is no terminal
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
