@@ -55,4 +55,4 @@ def row(utilisation):
 def test_what_is_above_its_roof_fails():
     limits.check([row(None), row(0.5), row(1.0)])
     with pytest.raises(limits.RoofError, match=r"step of 4-2 at 8 by gpubp on cpu is at 1.30"):
-        limits.check([row(0.5), row(1.1), row(1.3)])
+        limits.check([row(0.5), row(1.2), row(1.3)])
