@@ -10,9 +10,9 @@ from typing import Any
 
 import lend
 
-import environment
 import gpubp
 from gpu import smi
+from gpubp.bench import environment
 from gpubp.kernels.cuda import cupy_driver
 
 PACKAGES = (
