@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from gpubp.backends.base import Array, Backend
 from gpubp.backends.window import Window
-from gpubp.errors import DeviceMemoryError
+from gpubp.errors import CopyWarning, DeviceMemoryError
 from gpubp.kernels.contract import dtype_name
 from gpubp.plan.build import Inputs
 
@@ -64,7 +64,7 @@ class Data:
     def least_bytes(self, backend: Backend, unit: int) -> int:
         """Return the bytes that :meth:`placed` moves to the device at least."""
         host = {name: a for name, a in self._columns().items() if not backend.holds(a)}
-        if not host or math.isinf(backend.free_memory()):
+        if math.isinf(backend.free_memory()):
             return 0
         row = Window.bytes_of_row(host)
         return min(row * self.size, 2 * row * unit + _POSITION_BYTES * self.size)
@@ -88,18 +88,23 @@ class Data:
         there: dict[str, Array] = {name: moved.get(id(array), array) for name, array in columns}
         host = {name: array for name, array in there.items() if not backend.holds(array)}
         room = backend.free_memory() - reserve
-        if math.isinf(room) or sum(array.nbytes for array in host.values()) <= room:
+        if not host or math.isinf(room) or sum(array.nbytes for array in host.values()) <= room:
             for name, array in host.items():
                 there[name] = moved[id(array)] = backend.to_device(array)
             return replace(self, **_fields(there))
-        return self._through_window(backend, host, unit, room)
+        return self._through_window(backend, unit, room)
 
-    def _through_window(
-        self, backend: Backend, host: Mapping[str, Any], unit: int, room: float
-    ) -> Data:
-        # Whatever is on the device already would have to be read by rows of its own.
-        host = {name: array if name in host else backend.to_host(array)
-                for name, array in self._columns().items()}  # fmt: skip
+    def _through_window(self, backend: Backend, unit: int, room: float) -> Data:
+        host = self._columns()
+        for name, array in host.items():
+            if backend.holds(array):  # a plan reads all of its arrays by the window's rows
+                warnings.warn(
+                    f"{name} lies on the device and was copied to the host, because other data do "
+                    "not fit and all of them stream together; pass all of them in host memory",
+                    CopyWarning,
+                    stacklevel=2,
+                )
+                host[name] = backend.to_host(array)
         row = Window.bytes_of_row(host)
         room -= _POSITION_BYTES * self.size
         most = min(room / 2, 2 * _BLOCK_BYTES, 2 * row * self.size)  # others may need one, too

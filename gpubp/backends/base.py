@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from gpubp.errors import PlanError
 from gpubp.interrupts import stopping
 from gpubp.plan.build import Rows
-from gpubp.plan.ir import Buffer, Call, Plan
+from gpubp.plan.ir import TRANSIENT, Buffer, Call, Plan
+from gpubp.plan.memory import Layout
 
 if TYPE_CHECKING:
     from gpubp.backends.window import Window
@@ -176,6 +177,15 @@ class Backend(ABC):
     def shares(self, plan: Plan) -> tuple[Rows, ...]:
         """Return how the rows of a plan for a whole minibatch are split; by default not at all."""
         return (Rows(plan.rows),)
+
+
+def part(buffer: Buffer, transient: Vectors, layout: Layout, vectors: Vectors) -> Array:
+    """Return a buffer's part of its vector: its dtype's arena, or one that outlives a step."""
+    if buffer.region == TRANSIENT:
+        flat, start = transient[buffer.dtype], layout.offsets[buffer]
+    else:
+        flat, start = vectors[buffer.region], buffer.offset
+    return flat[start : start + buffer.size]
 
 
 class Workers:

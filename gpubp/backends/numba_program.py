@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubp.backends.base import Array, Vectors
+from gpubp.backends.base import Array, Vectors, part
 from gpubp.kernels.contract import Shape
 from gpubp.kernels.numba import entry, runner
 from gpubp.plan.build import SLOT
@@ -74,11 +74,7 @@ class Share:
         """Return a buffer as an array."""
         if buffer.region == DATA:
             return self.data[buffer.name]
-        if buffer.region == TRANSIENT:
-            flat, start = self.transient[buffer.dtype], self.layout.offsets[buffer]
-        else:
-            flat, start = self.vectors[buffer.region], buffer.offset
-        return flat[start : start + buffer.size].reshape(buffer.shape)
+        return part(buffer, self.transient, self.layout, self.vectors).reshape(buffer.shape)
 
     def row(self, call: Call) -> Row:
         """Return a call on this share's memory as a row."""

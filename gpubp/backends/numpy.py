@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from gpubp.backends.base import Array, Backend, Executable, Outcome, Vectors, Workers
+from gpubp.backends.base import Array, Backend, Executable, Outcome, Vectors, Workers, part
 from gpubp.kernels import reference
 from gpubp.kernels.spec import kernel as contract
-from gpubp.plan.ir import DATA, PARTIALS, TRANSIENT, Buffer, Call, Plan
+from gpubp.plan.ir import DATA, PARTIALS, Buffer, Call, Plan
 from gpubp.plan.memory import place
 from gpubp.plan.verify import verify
 
@@ -109,11 +109,8 @@ class NumpyExecutable(Executable):
         """Return a buffer as a view."""
         if buffer.region == DATA:
             return self.data[buffer.name]
-        if buffer.region == TRANSIENT:
-            flat, start = self._transient[buffer.dtype], self.layout.offsets[buffer]
-        else:
-            flat, start = self._vectors[buffer.region], buffer.offset
-        return self.backend.xp.reshape(flat[start : start + buffer.size], buffer.shape)
+        flat = part(buffer, self._transient, self.layout, self._vectors)
+        return self.backend.xp.reshape(flat, buffer.shape)
 
     def _function(self, call: Call) -> Callable[[], None]:
         operands = [None if buffer is None else self.operand(buffer) for buffer in call.operands]

@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 
 from gpubp import Dense, Dropout, Sequential, Trainer, check_gradients, devices
 from gpubp.backends.cupy import StepsPerGraph
-from gpubp.errors import DeviceError, DeviceMemoryError, InputError
+from gpubp.errors import CopyWarning, DeviceError, DeviceMemoryError, InputError
 from gpubp.feed import Data
 
 pytestmark = pytest.mark.skipif(bool(build.missing_compiler()), reason=build.missing_compiler())
@@ -221,6 +221,28 @@ class TestStreaming:
         numpy = Trainer(Sequential(Dense(3)), backend="numpy")
         numpy.fit(X, y, epochs=1, batch_size=100)
         np.testing.assert_allclose(trainer.parameters(), numpy.parameters(), atol=1e-5)
+
+    def test_what_is_on_the_device_stays_there_however_little_is_free(self):
+        driver = Machine(capacity=700_000).drivers[0]
+        X, _ = data(rows=3000, features=40)
+        trainer = cuda(Dense(3), driver=driver)
+        trainer.initialize(40)
+        with driver.active():
+            there = driver.upload(X)
+            data_ = trainer._engine.placed(Data(there), "output")
+        assert data_.window is None
+        assert data_.x is there
+
+    def test_labels_on_the_device_beside_data_that_stream_are_copied_and_it_is_said(self):
+        driver = Machine(capacity=700_000).drivers[0]
+        X, y = data(rows=3000, features=40)
+        trainer, resident = cuda(Dense(3), driver=driver), cuda(Dense(3))
+        with driver.active():
+            labels = driver.upload(y)
+        with pytest.warns(CopyWarning, match="y lies on the device"):
+            trainer.fit(X, labels, batch_size=64)
+        resident.fit(X, y, batch_size=64)
+        assert_same(bits(trainer), bits(resident))
 
 
 class TestTooLittleMemory:
