@@ -13,7 +13,7 @@ from typing import Any
 
 from numba import njit
 
-from gpubp.kernels.numba.compiled import FLAGS
+from gpubp.kernels.numba.compiled import FLAGS, jit_as
 from gpubp.kernels.numba.elementary import exp, expm1_negative, minus, normal_cdf, normal_density
 from gpubp.kernels.numba.elementary import sigmoid as _logistic
 from gpubp.kernels.numba.elementary import softplus as _log1p_exp
@@ -26,7 +26,7 @@ Function = Callable[..., Any]
 def _forward(f: Function) -> Function:
     """Return the kernel a = f(z)."""
 
-    @njit(**FLAGS)
+    @jit_as(f"{f.__name__}_forward")
     def kernel(z: Any, a: Any, *scalars: float) -> None:
         for i in range(z.size):
             a[i] = f(z[i], *scalars)
@@ -37,7 +37,7 @@ def _forward(f: Function) -> Function:
 def _with_bias(f: Function, keep_z: bool) -> Function:
     """Return the kernel a = f(z + b); with ``keep_z`` it also leaves z + b in z."""
 
-    @njit(**FLAGS)
+    @jit_as(f"{f.__name__}_with_bias")
     def kernel(z: Any, b: Any, a: Any, *scalars: float) -> None:
         for i in range(z.shape[0]):
             for j in range(z.shape[1]):
@@ -52,7 +52,7 @@ def _with_bias(f: Function, keep_z: bool) -> Function:
 def _delta(slope: Function) -> Function:
     """Return the kernel dz = da · slope(saved)."""
 
-    @njit(**FLAGS)
+    @jit_as(f"{slope.__name__}_delta")
     def kernel(da: Any, saved: Any, dz: Any, *scalars: float) -> None:
         for i in range(da.size):
             dz[i] = da[i] * slope(saved[i], *scalars)
@@ -63,7 +63,7 @@ def _delta(slope: Function) -> Function:
 def _delta_bias_grad(slope: Function) -> Function:
     """Return the kernel dz = da · slope(saved), db = the sum of dz over rows."""
 
-    @njit(**FLAGS)
+    @jit_as(f"{slope.__name__}_delta_bias_grad")
     def kernel(da: Any, saved: Any, dz: Any, db: Any, *scalars: float) -> None:
         for j in range(db.size):
             db[j] = 0

@@ -18,7 +18,7 @@ import numpy as np
 from numba import carray, njit
 
 from gpubp.kernels.numba import compiled
-from gpubp.kernels.numba.compiled import FLAGS
+from gpubp.kernels.numba.compiled import FLAGS, jit_as
 from gpubp.kernels.numba.intrinsics import call, pointer
 from gpubp.kernels.numba.tile import (
     FROM_C,
@@ -53,7 +53,7 @@ def _panel(vectors: int) -> Callable[..., None]:
     """Return the function that computes a panel of some vectors of columns, tile by tile."""
     of_most, of_four, of_two, of_one = (tile(n, vectors) for n in (ROWS, 4, 2, 1))
 
-    @njit(**FLAGS)
+    @jit_as(f"panel_of_{vectors}")
     def panel(
         a: Any, tall: int, down: int, along: int, c: Any, ldc: int, rows: int, *rest: Any
     ) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from numba import njit
 
-from gpubp.kernels.numba.compiled import FLAGS
+from gpubp.kernels.numba.compiled import FLAGS, jit_as
 from gpubp.kernels.numba.elementary import exp, minus
 from gpubp.kernels.numba.elementary import sigmoid as _logistic
 from gpubp.kernels.numba.elementary import softplus as _log1p_exp
@@ -27,7 +27,7 @@ _LARGE = 1e200  # times one more sum of exponentials is still finite
 def _elementwise(value_and_slope: Function) -> Function:
     """Return the kernel of a loss that is a sum over elements."""
 
-    @njit(**FLAGS)
+    @jit_as(f"{value_and_slope.__name__}_loss")
     def kernel(
         z: Any, t: Any, weights: Any, mask: Any, loss: Any, dz: Any, *scalars: float
     ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from numba import njit
 
 from gpubp.kernels.numba import gradients
-from gpubp.kernels.numba.compiled import FLAGS
+from gpubp.kernels.numba.compiled import FLAGS, jit_as
 
 
 @njit(**FLAGS)
@@ -145,7 +145,7 @@ def sgd_update(
 def _with_a_state(optimizer: Callable[..., None]) -> Callable[..., None]:
     """Return the update by an optimizer with one vector of state."""
 
-    @njit(**FLAGS)
+    @jit_as(f"{optimizer.__name__}_update")
     def update(
         grads: Any, lr: Any, squares: Any, state: Any, params: Any, rounded: Any, *scalars: float
     ) -> None:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -130,3 +131,16 @@ def test_listeners_hear_of_a_compilation_until_they_are_removed(monkeypatch, tmp
     assert heard == ["one"]
     for name in ("one", "two"):
         del sys.modules[f"gpubp_compiled_{name}"]
+
+
+def test_no_two_compiled_functions_share_a_name():
+    """Cached code of several processes is linked by name: bias_tanh once ran as bias_sigmoid."""
+    seen = {}
+    for family in ("activations", "losses", "optimizers", "gemm", "matrix", "metrics", "data"):
+        module = import_module(f"gpubp.kernels.numba.{family}")
+        for function in vars(module).values():
+            body = getattr(function, "py_func", None)
+            if body is not None:
+                name = f"{body.__module__}.{body.__qualname__}"
+                assert seen.setdefault(name, function) is function, name
+                assert "<locals>" not in name
