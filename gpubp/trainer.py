@@ -204,7 +204,7 @@ class Trainer:
             InputError: the data or an argument can't be used.
             NonFiniteError: the loss became NaN or infinite; the parameters are those of the last
                 step before.
-            KeyboardInterrupt: on Ctrl-C, after the step under way.
+            KeyboardInterrupt: on Ctrl-C, between two steps.
         """
         data = self._checked(X, y, sample_weight, fitting=True)
         engine = self._trained()

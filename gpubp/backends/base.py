@@ -7,17 +7,14 @@ sums) as flat arrays of the backend, by region; an executable owns only its tran
 from __future__ import annotations
 
 import math
-import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from gpubp.errors import PlanError
-from gpubp.interrupts import stopping
 from gpubp.plan.build import Rows
 from gpubp.plan.ir import TRANSIENT, Buffer, Call, Plan
 from gpubp.plan.memory import Layout
@@ -186,18 +183,3 @@ def part(buffer: Buffer, transient: Vectors, layout: Layout, vectors: Vectors) -
     else:
         flat, start = vectors[buffer.region], buffer.offset
     return flat[start : start + buffer.size]
-
-
-class Workers:
-    """Runs functions on threads of their own, so that the caller's thread can hear a Ctrl-C."""
-
-    def __init__(self, threads: int) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="gpubp")
-        self._busy = threading.Lock()
-
-    def run(self, functions: Sequence[Callable[[], None]], stop: Callable[[], None]) -> None:
-        """Run all functions and wait; on Ctrl-C call ``stop``, and let it count when all ended."""
-        with stopping(stop), self._busy:
-            futures = [self._pool.submit(function) for function in functions]
-            for future in futures:
-                future.result()

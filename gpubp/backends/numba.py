@@ -8,25 +8,25 @@ threads side by side or on one thread, with the same result.
 from __future__ import annotations
 
 import math
-import os
+import threading
 import time
 from collections.abc import Sequence
-from functools import partial
 from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
 
-from gpubp.backends.base import Array, Backend, Executable, Outcome, Vectors, Workers
+from gpubp.backends.base import Array, Backend, Executable, Outcome, Vectors
 from gpubp.backends.numba_program import Program, Share, Writer, aligned
+from gpubp.backends.team import Team
 from gpubp.errors import InputError
+from gpubp.interrupts import stopping
 from gpubp.kernels.numba import blas, compiled, eager, entry, gemm, order, runner
 from gpubp.plan.build import Rows
 from gpubp.plan.ir import COUNTERS, PARTIALS, Buffer, Call, Plan
 
-_REASONS: dict[int, Literal["finished", "stopped", "not finite"]] = {
+_REASONS: dict[int, Literal["finished", "not finite"]] = {
     runner.FINISHED: "finished",
-    runner.HALTED: "stopped",
     runner.NOT_FINITE: "not finite",
 }
 
@@ -54,7 +54,8 @@ class NumbaBackend(Backend):
         if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
             raise InputError(f"threads must be a whole number at least 1, got {threads!r}")
         self.threads = self.max_shares = threads
-        self.pool = Workers(self.threads)
+        self.team = Team(threads)
+        self.busy = threading.Lock()  # while a team runs
 
     def zeros(self, length: int, dtype: str) -> Array:
         """Return a new flat array of zeros, aligned to a cache line."""
@@ -108,17 +109,17 @@ class NumbaExecutable(Executable):
         super().__init__(plans)
         self.backend = backend
         self.shares = [Share(plan) for plan in plans]
-        self.pace = Pace()
+        self.pace = Pace(choice=len(plans) > 1)
         self._partials = aligned(len(plans), "float64")
-        self._flags = aligned(32, "int64")  # stop, halt, and the two cache lines of the barrier
-        self._run = compiled.c_function(runner.address("run"))
+        self._barrier = aligned(16, "int64")
+        self._stop = False
 
     def bind(self, vectors: Vectors, data: Vectors) -> None:
         """Write the programs with the addresses of these arrays."""
         self._take_data(data)
         for number, share in enumerate(self.shares):
             share.bind({**vectors, PARTIALS: self._partials}, data, number)
-        self._writer = Writer(self.shares, self._partials, self._flags)
+        self._writer = Writer(self.shares, self._partials, self._barrier)
         self._serial = [self._writer.serial()]
         self._parallel = self._writer.parallel() if len(self.shares) > 1 else self._serial
         self.bound = True
@@ -134,19 +135,17 @@ class NumbaExecutable(Executable):
         first, *others = (share.vectors[COUNTERS] for share in self.shares)
         for other in others:
             other[:] = first
-        done = 0
-        with blas.one_thread():
-            while done < steps:
+        done, self._stop = 0, False
+        with stopping(self._request_stop), self.backend.busy, blas.one_thread():
+            while done < steps and not self._stop:
                 parallel, count = self.pace.choose(steps - done)
-                if len(self.shares) == 1:
-                    parallel, count = False, steps
                 start = time.perf_counter()
                 outcome = self._segment(self._parallel if parallel else self._serial, count)
                 self.pace.note(parallel, count, time.perf_counter() - start)
                 done += outcome.steps
                 if outcome.reason != "finished":
                     return Outcome(done, outcome.reason)
-        return Outcome(done, "finished")
+        return Outcome(done, "stopped" if done < steps else "finished")
 
     def execute(self, index: int) -> float:
         """Run one call of the first plan."""
@@ -163,32 +162,14 @@ class NumbaExecutable(Executable):
 
     def _segment(self, programs: Sequence[Program], steps: int) -> Outcome:
         """Run programs side by side for a number of steps."""
-        self._flags[:2] = 0
         for program in programs:
             program.words[runner.STEPS] = steps
-        jobs = [
-            partial(self._run_on, number, len(programs), program.words.ctypes.data)
-            for number, program in enumerate(programs)
-        ]
-        self.backend.pool.run(jobs, self._request_stop)
+        self.backend.team.run([program.words for program in programs])
         words = programs[0].words
         return Outcome(int(words[runner.DONE]), _REASONS[int(words[runner.STATUS])])
 
-    def _run_on(self, number: int, count: int, words: int) -> None:
-        """Run a program; one of several starts on a processor of its own.
-
-        Threads that are woken together are often put on one processor, where each waits for the
-        other, and it takes milliseconds until one is moved. So each goes where it should be and is
-        then free to be moved again.
-        """
-        allowed = sorted(os.sched_getaffinity(0))
-        if 1 < count <= len(allowed):
-            os.sched_setaffinity(0, {allowed[number]})
-            os.sched_setaffinity(0, allowed)
-        self._run(words)
-
     def _request_stop(self) -> None:
-        self._flags[0] = 1
+        self._stop = True
 
 
 class Pace:
@@ -206,10 +187,11 @@ class Pace:
     PAUSE_SECONDS = 0.02  # after which caches are cold and threads asleep: the next run says little
     WORSE = 1.5  # times as slow as the other way, or as before: clear without a longer look
 
-    def __init__(self) -> None:
+    def __init__(self, *, choice: bool = True) -> None:
+        self._ways = 2 if choice else 1
         self._cost: dict[bool, float] = {}  # seconds a step, by whether threads shared it
         self._trial: list[tuple[int, float]] | None = None  # its runs, as steps and seconds
-        self._tried = True  # which way the trial is of
+        self._tried = choice  # which way the trial is of
         self._left = 0.0  # seconds to run before the next trial
         self._ended = -math.inf  # when the last run did
         self._cold = True
@@ -218,8 +200,10 @@ class Pace:
         """Return whether to share the next steps among threads, and how many to run so."""
         now = time.perf_counter()
         self._cold = now - self._ended > self.PAUSE_SECONDS
-        if self._trial is None and (len(self._cost) < 2 or self._left <= 0):
-            self._trial, self._tried = [], not self._best if self._cost else True
+        if self._trial is None and (len(self._cost) < self._ways or self._left <= 0):
+            self._trial = []
+            if self._cost and self._ways == 2:
+                self._tried = not self._best
         if self._trial is not None:
             return self._tried, min(steps, 2 * self._trial[-1][0] if self._trial else 1)
         seconds = self.TRIAL_SECONDS if self._cold else self.RUN_SECONDS
@@ -233,25 +217,34 @@ class Pace:
         if self._trial is not None:
             if not self._cold:
                 self._trial.append((steps, seconds))
-                self._judge(cost)
+                self._judge()
         elif not self._cold and seconds >= self.TRIAL_SECONDS / 2:
-            self._cost[parallel] = (cost + before) / 2
             if cost > self.WORSE * before:
-                self._left = 0.0
+                del self._cost[parallel]  # one slow run says little: the way is tried anew
+            else:
+                self._cost[parallel] = (cost + before) / 2
 
     @property
     def _best(self) -> bool:
         return min(self._cost, key=lambda way: self._cost[way])
 
-    def _judge(self, cost: float) -> None:
-        """End the trial if its last run, after the first, was long enough to go by."""
+    def _judge(self) -> None:
+        """End the trial if it was long enough to go by, or is clearly worse.
+
+        What counts is the best of its longer runs: the last may be what was left of an epoch.
+        """
         assert self._trial is not None  # it is one that is judged
         other = self._cost.get(not self._tried, math.inf)
         spent = sum(seconds for _, seconds in self._trial)
+        longest, longest_seconds = max(self._trial)
+        cost = min(seconds / steps for steps, seconds in self._trial if 2 * steps > longest)
         worse = cost > self.WORSE * other and spent > self.TRIAL_SECONDS / 4
-        if len(self._trial) > 1 and (worse or spent >= self.TRIAL_SECONDS):
+        enough = spent >= self.TRIAL_SECONDS and longest_seconds > self.TRIAL_SECONDS / 8
+        if len(self._trial) > 1 and (worse or enough):
             self._cost[self._tried] = cost
             steps = sum(steps for steps, _ in self._trial)
             wasted = max(0.0, spent - steps * self._cost[self._best])
             self._left = max(self.RETRY_SECONDS, wasted / self.RETRY_SHARE)
+            if self._ways == 1:
+                self._left = math.inf
             self._trial = None

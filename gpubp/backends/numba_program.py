@@ -99,10 +99,12 @@ class Program:
 class Writer:
     """Writes the programs of bound shares."""
 
-    def __init__(self, shares: Sequence[Share], partials: Array, flags: NDArray[np.int64]) -> None:
+    def __init__(
+        self, shares: Sequence[Share], partials: Array, barrier: NDArray[np.int64]
+    ) -> None:
         self.shares = shares
         self.partials = partials  # one element a share
-        self.flags = flags  # stop, halt; from the ninth on the barrier's
+        self.barrier = barrier  # two cache lines
         self.stages = [self._stages(number, share) for number, share in enumerate(shares)]
         self.losses = np.array(
             [share.view(share.plan.loss).ctypes.data if share.plan.loss else 0 for share in shares],
@@ -114,29 +116,25 @@ class Writer:
         rows = [
             row for stages in zip(*self.stages, strict=True) for stage in stages for row in stage
         ]
-        return self._program(rows, sum(len(stages[0]) for stages in self.stages), halt=0)
+        return self._program(rows, sum(len(stages[0]) for stages in self.stages))
 
     def parallel(self) -> list[Program]:
         """Return the programs of as many threads as there are shares."""
         programs = []
-        for number, (gradients, *update) in enumerate(self.stages):
+        for gradients, *update in self.stages:
             rows = list(gradients)
             for stage in update:
                 rows += [self._barrier(), *stage]
             if update:
-                # The first thread decides for all whether the run ends after this step.
-                rows += [self._poll()] if number == 0 else []
                 rows.append(self._barrier())
-            start = len(gradients) + bool(update)
-            programs.append(self._program(rows, start, halt=1 if update else 0))
+            programs.append(self._program(rows, len(gradients) + bool(update)))
         return programs
 
-    def _program(self, rows: list[Row], update: int, *, halt: int) -> Program:
+    def _program(self, rows: list[Row], update: int) -> Program:
         program, plan = Program(rows), self.shares[0].plan
         watched = plan.loss is not None and bool(plan.update)
         program.words[runner.UPDATE], program.words[runner.SHARES] = update, len(self.shares)
         program.words[runner.LOSSES] = self.losses.ctypes.data if watched else 0
-        program.words[runner.HALT] = self.flags[halt:].ctypes.data
         return program
 
     def _stages(self, number: int, share: Share) -> list[list[Row]]:
@@ -201,12 +199,8 @@ class Writer:
         return slice(start, stop)
 
     def _barrier(self) -> Row:
-        words = [self.flags[8:].ctypes.data, len(self.shares), runner.sched_yield()]
+        words = [self.barrier.ctypes.data, len(self.shares), runner.sched_yield()]
         return Row(runner.address("barrier"), np.array(words, np.int64))
-
-    def _poll(self) -> Row:
-        words = [self.flags.ctypes.data, self.flags[1:].ctypes.data]
-        return Row(runner.address("poll"), np.array(words, np.int64))
 
 
 def make_row(call: Call, views: Sequence[Array | None]) -> Row:

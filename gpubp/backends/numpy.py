@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from gpubp.backends.base import Array, Backend, Executable, Outcome, Vectors, Workers, part
+from gpubp.backends.base import Array, Backend, Executable, Outcome, Vectors, part
+from gpubp.interrupts import stopping
 from gpubp.kernels import reference
 from gpubp.kernels.spec import kernel as contract
 from gpubp.plan.ir import DATA, PARTIALS, Buffer, Call, Plan
@@ -34,7 +35,6 @@ class NumpyBackend(Backend):
 
     def __init__(self, xp: Any = np) -> None:
         self.xp = xp
-        self.threads = Workers(1)
 
     def zeros(self, length: int, dtype: str) -> Array:
         """Return a new flat array of zeros."""
@@ -92,11 +92,10 @@ class NumpyExecutable(Executable):
         self._vectors, self._functions = {}, []
 
     def run(self, steps: int) -> Outcome:
-        """Run the calls in order, step after step, on a thread of their own."""
+        """Run the calls in order, step after step."""
         self._stop = False
-        outcome: list[Outcome] = []
-        self.backend.threads.run([lambda: outcome.append(self._loop(steps))], self._request_stop)
-        return outcome[0]
+        with stopping(self._request_stop):
+            return self._loop(steps)
 
     def execute(self, index: int) -> float:
         """Run one call."""

@@ -158,6 +158,16 @@ def atomic_add(typingctx: Any, place: Any, value: Any) -> Any:
 
 
 @intrinsic
+def atomic_exchange(typingctx: Any, place: Any, value: Any) -> Any:
+    """Set the int64 behind a pointer, sequentially consistent; return what was there."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.atomic_rmw("xchg", args[0], args[1], "seq_cst")
+
+    return types.int64(place, types.int64), codegen
+
+
+@intrinsic
 def atomic_load(typingctx: Any, place: Any) -> Any:
     """Load the int64 behind a pointer, with acquire ordering."""
 

@@ -21,6 +21,7 @@ WAY, EPOCHS = sys.argv[1], int(sys.argv[2])
 X, y = data()
 OPTIONS = {"epochs": EPOCHS, "batch_size": 7, "validation_data": (X[:9], y[:9])}
 CLOCK = ("seconds", "samples_per_second")
+sys.setswitchinterval(1e-4)  # so that the storm is heard while the training has the interpreter
 
 
 class Storm:
@@ -40,7 +41,7 @@ class Storm:
     def blow(self):
         moments = random.Random(0)
         while True:
-            time.sleep(moments.uniform(0.001, 0.01))
+            time.sleep(moments.uniform(0.0005, 0.005))
             if self.on:
                 self.pressed += 1
                 os.kill(os.getpid(), signal.SIGINT)

@@ -150,7 +150,7 @@ def test_a_ctrl_c_just_as_the_old_handler_comes_back_leaves_nothing_behind(monke
 @every_way
 def test_a_storm_of_ctrl_c_changes_nothing(way):
     """Wherever the signals fall: in compiled threads, in an evaluation, between two epochs."""
-    epochs = {"numpy": 100, "numba-1": 300, "numba-3": 150, "cuda": 40}[way]
+    epochs = {"numpy": 200, "numba-1": 300, "numba-3": 150, "cuda": 40}[way]
     storm = Path(__file__).with_name("storm.py")
     done = subprocess.run(
         [sys.executable, storm, way, str(epochs)],

@@ -115,3 +115,32 @@ def test_choice_is_made_in_short_runs_too(monkeypatch: pytest.MonkeyPatch) -> No
             first = False
         ways.append(way)
     assert np.mean(ways[30:]) > 0.6
+
+
+def test_one_slow_run_does_not_change_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, shared=1e-4, alone=2e-4)
+    while clock.now < 1002:
+        clock.run(10_000)
+    clock.run(10_000, overhead=0.5)
+    clock.taken = {True: 0.0, False: 0.0}
+    begun = clock.now
+    while clock.now < begun + 1:
+        clock.run(10_000)
+    assert clock.taken[True] > 0.9
+
+
+def test_what_is_left_of_an_epoch_does_not_decide_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Epochs of 128 steps: runs of 1, 2, ... 64 steps, and then one step with all its overhead."""
+    clock = Clock(monkeypatch, shared=2e-5, alone=2.5e-5)
+    ways = []
+    while clock.now < 1002:
+        left = 128
+        while left:
+            way, count = clock.pace.choose(left)
+            seconds = count * clock.cost[way] + 5e-5
+            clock.now += seconds
+            clock.pace.note(way, count, seconds)
+            left -= count
+            ways.append((way, count))
+    late = ways[len(ways) // 2 :]
+    assert sum(n for way, n in late if way) > 0.9 * sum(n for _, n in late)

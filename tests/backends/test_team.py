@@ -1,0 +1,70 @@
+"""Threads that wait for programs: all are run, however long the threads had nothing to do."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from gpubp.backends.numba_program import Program, make_row
+from gpubp.backends.team import Team
+from gpubp.kernels.numba import runner
+from gpubp.plan.ir import Call
+
+
+class Adder:
+    """A program that adds ``x`` to ``y``, of its own, once a step."""
+
+    def __init__(self) -> None:
+        self.x, self.y = np.ones(3, np.float32), np.zeros(3, np.float32)
+        self.program = Program([make_row(Call("add", (None, None)), [self.x, self.y])])
+
+    def words(self, steps: int) -> np.ndarray:
+        self.program.words[runner.STEPS] = steps
+        return self.program.words
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_every_program_is_run_to_its_end_before_run_returns(size: int) -> None:
+    team, adders = Team(size), [Adder() for _ in range(size)]
+    done = 0
+    for steps, pause in [(1, 0.0), (1000, 0.0), (7, 0.05), (100_000, 0.0), (3, 0.001)]:
+        time.sleep(pause)  # short: the threads still look; long: they have to be woken
+        team.run([adder.words(steps) for adder in adders])
+        done += steps
+        assert [float(adder.y[0]) for adder in adders] == [done] * size
+
+
+def test_fewer_programs_than_threads() -> None:
+    team, adders = Team(4), [Adder() for _ in range(4)]
+    for count in (4, 2, 1, 3):
+        team.run([adder.words(5) for adder in adders[:count]])
+    assert [float(adder.y[0]) for adder in adders] == [20, 15, 10, 5]
+
+
+def test_a_program_that_comes_just_as_a_thread_gives_up_is_not_lost() -> None:
+    """Pauses around the time for which threads look for the next program."""
+    team, adders = Team(3), [Adder() for _ in range(3)]
+    rng = np.random.default_rng(0)
+    begun, runs = time.perf_counter(), 0
+    while time.perf_counter() < begun + 2:
+        until = time.perf_counter() + rng.uniform(0, 1e-3)
+        while time.perf_counter() < until:
+            pass
+        team.run([adder.words(1) for adder in adders])
+        runs += 1
+    assert [float(adder.y[0]) for adder in adders] == [runs] * 3
+
+
+def test_threads_end_with_their_team() -> None:
+    before = set(threading.enumerate())
+    team, adders = Team(3), [Adder() for _ in range(3)]
+    team.run([adder.words(1) for adder in adders])
+    started = set(threading.enumerate()) - before
+    assert started
+    del team
+    for thread in started:
+        thread.join(timeout=10)
+        assert not thread.is_alive()
