@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit, types
 from numba.extending import overload, register_jitable
 
+from gpubp.kernels.numba.bfloat16 import bfloat16
 from gpubp.kernels.numba.intrinsics import like, scaled_by_power_of_two
 
 # No reassociation in here: the additions that split an argument are not to be simplified away.
@@ -24,6 +25,7 @@ _LN2_HIGH = np.float32(0.693359375)  # ln 2 in two parts: exact times an integer
 _LN2_LOW = np.float32(-2.12194440e-4)
 _EXP_LOW, _EXP_HIGH = np.float32(-87.33654), np.float32(88.37626)
 _F = np.float32
+_SINGLE = (types.float32, bfloat16)
 
 
 @njit(forceinline=True, fastmath=EXACT, error_model="numpy")
@@ -98,6 +100,12 @@ def _tanh32(x: Any) -> Any:
     return y if x == x else x  # noqa: PLR0124 (NaN)
 
 
+@register_jitable
+def _single(x: Any) -> Any:
+    """Return a float32 or bfloat16 as a float32."""
+    return like(x, _F(0.0))
+
+
 def exp(x: Any) -> Any:
     """Return the exponential of a float32 or float64."""
     return np.exp(x)
@@ -110,15 +118,15 @@ def tanh(x: Any) -> Any:
 
 @overload(exp, strict=False)
 def _exp(x: Any) -> Any:
-    if x == types.float32:
-        return lambda x: _exp32(x)  # noqa: PLW0108 (an overload is a Python function)
-    return lambda x: np.exp(x)  # noqa: PLW0108
+    if x in _SINGLE:
+        return lambda x: _exp32(_single(x))
+    return lambda x: np.exp(x)  # noqa: PLW0108 (an overload is a Python function)
 
 
 @overload(tanh, strict=False)
 def _tanh(x: Any) -> Any:
-    if x == types.float32:
-        return lambda x: _tanh32(x)  # noqa: PLW0108
+    if x in _SINGLE:
+        return lambda x: _tanh32(_single(x))
     return lambda x: np.tanh(x)  # noqa: PLW0108
 
 
@@ -140,15 +148,15 @@ def log1p_fraction(u: Any) -> Any:
 
 @overload(expm1_negative, strict=False)
 def _expm1_negative(x: Any) -> Any:
-    if x == types.float32:
-        return lambda x: _expm1_32(x)  # noqa: PLW0108
+    if x in _SINGLE:
+        return lambda x: _expm1_32(_single(x))
     return lambda x: np.expm1(x)  # noqa: PLW0108
 
 
 @overload(log1p_fraction, strict=False)
 def _log1p_fraction(u: Any) -> Any:
-    if u == types.float32:
-        return lambda u: _log1p32(u)  # noqa: PLW0108
+    if u in _SINGLE:
+        return lambda u: _log1p32(_single(u))
     return lambda u: np.log1p(u)  # noqa: PLW0108
 
 

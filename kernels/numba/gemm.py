@@ -26,6 +26,7 @@ from gpubp.kernels.numba.tile import (
     ROWS,
     SUITED,
     VECTORS,
+    Vectors,
     ahead,
     copy,
     scratch,
@@ -49,11 +50,11 @@ def suited(dtype: str, columns: int) -> bool:
     return SUITED and columns >= _FILLED * lanes * -(-columns // lanes)
 
 
-def _panel(vectors: int) -> Callable[..., None]:
+def _panel(name: str, vectors: int, kind: type[Vectors]) -> Callable[..., None]:
     """Return the function that computes a panel of some vectors of columns, tile by tile."""
-    of_most, of_four, of_two, of_one = (tile(n, vectors) for n in (ROWS, 4, 2, 1))
+    of_most, of_four, of_two, of_one = (tile(n, vectors, kind) for n in (ROWS, 4, 2, 1))
 
-    @jit_as(f"panel_of_{vectors}")
+    @jit_as(f"{name}_of_{vectors}")
     def panel(
         a: Any, tall: int, down: int, along: int, c: Any, ldc: int, rows: int, *rest: Any
     ) -> None:
@@ -74,17 +75,23 @@ def _panel(vectors: int) -> Callable[..., None]:
     return panel
 
 
-_one, _two, _three = (_panel(vectors) for vectors in (1, 2, 3))
+def panels(name: str, kind: type[Vectors]) -> Callable[..., None]:
+    """Return the function that computes a panel of one to three vectors of a kind."""
+    of_one, of_two, of_three = (_panel(name, vectors, kind) for vectors in (1, 2, 3))
+
+    @jit_as(f"{name}_of")
+    def panel_of(vectors: int, *rest: Any) -> None:
+        if vectors == 3:
+            of_three(*rest)
+        elif vectors == 2:
+            of_two(*rest)
+        else:
+            of_one(*rest)
+
+    return panel_of
 
 
-@njit(**FLAGS)
-def _panel_of(vectors: int, *rest: Any) -> None:
-    if vectors == 3:
-        _three(*rest)
-    elif vectors == 2:
-        _two(*rest)
-    else:
-        _one(*rest)
+panel_of = panels("panel", Vectors)
 
 
 @njit(**FLAGS)
@@ -136,7 +143,7 @@ def gemm(
                     step = count * lanes
                     _lay(of_b, ldb, transpose_b, part, columns - j, step, lanes, place_b)
                     of_b = place_b
-                _panel_of(
+                panel_of(
                     count, of_a, tall, down, along, ahead(c, i * columns + j), columns, block,
                     of_b, step, part, columns - j, begin, ahead(bias, j), floor,
                 )  # fmt: skip

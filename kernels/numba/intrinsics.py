@@ -14,15 +14,21 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from gpubp.kernels.numba.bfloat16 import bfloat16
+
 _X86 = platform.machine().lower() in ("x86_64", "amd64")
 I8, I32, I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
+
+
+def element(name: str) -> Any:
+    """Return the Numba type of a dtype's elements."""
+    return {"bool": types.boolean, "bfloat16": bfloat16}.get(name) or getattr(types, name)
 
 
 @intrinsic(prefer_literal=True)
 def pointer(typingctx: Any, address: Any, dtype: Any) -> Any:
     """Return ``address`` (int64) as a pointer to ``dtype`` (a literal name such as "float32")."""
-    name = dtype.literal_value
-    target = types.CPointer(getattr(types, "boolean" if name == "bool" else name))
+    target = types.CPointer(element(dtype.literal_value))
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.inttoptr(args[0], context.get_value_type(signature.return_type))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numba import njit
 
 from gpubp.kernels.numba.compiled import FLAGS
+from gpubp.kernels.numba.intrinsics import like
 
 
 @njit(**FLAGS)
@@ -15,7 +15,7 @@ def sum_of_squares(x: Any, total: Any) -> None:
     """total = sum_i x_i², in float64."""
     s = 0.0
     for i in range(x.size):
-        s += np.float64(x[i]) * np.float64(x[i])
+        s += like(x[i], s) * like(x[i], s)
     total[0] = s
 
 
@@ -25,7 +25,7 @@ def sum_of_squared_errors(z: Any, t: Any, total: Any) -> None:
     s = 0.0
     for i in range(z.shape[0]):
         for k in range(z.shape[1]):
-            r = np.float64(z[i, k]) - np.float64(t[i, k])
+            r = like(z[i, k], s) - like(t[i, k], s)
             s += r * r
     total[0] += s
 

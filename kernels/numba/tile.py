@@ -33,18 +33,19 @@ SUITED = bool(_FEATURES.get("fma") and _FEATURES.get("avx2"))
 FROM_ZERO, FROM_BIAS, FROM_C = range(3)  # what sums start from
 
 
-class _Vectors:
-    """Writes LLVM on vectors of one dtype, as wide as a register."""
+class Vectors:
+    """Writes LLVM on vectors of one dtype, as wide as a register if ``lanes`` are not given."""
 
-    def __init__(self, context: Any, builder: Any, element: Any) -> None:
+    def __init__(self, context: Any, builder: Any, element: Any, lanes: int = 0) -> None:
         self.builder = builder
         self.element = context.get_value_type(element)
-        self.lanes = REGISTER * 8 // element.bitwidth
+        self.lanes = lanes or REGISTER * 8 // element.bitwidth
         self.kind = ir.VectorType(self.element, self.lanes)
         self.mask_kind = ir.VectorType(I1, self.lanes)
         self.zero = ir.Constant(self.kind, None)
-        self.alignment = element.bitwidth // 8  # of a vector anywhere in an array
-        self._name = f"v{self.lanes}f{element.bitwidth}"
+        self.alignment = 2  # bytes: a vector may begin at any element, be it a bfloat16
+        letter = "i" if isinstance(element, types.Integer) else "f"
+        self._name = f"v{self.lanes}{letter}{element.bitwidth}"
 
     def splat(self, value: Any) -> Any:
         """Return a vector of one value."""
@@ -96,8 +97,8 @@ class _Vectors:
         return self.builder.call(function, args)
 
 
-def tile(rows: int, vectors: int) -> Callable[..., None]:
-    """Return the function for tiles of one size.
+def tile(rows: int, vectors: int, kind: type[Vectors] = Vectors) -> Callable[..., None]:
+    """Return the function for tiles of one size, of one kind of vectors.
 
     Its arguments: the tile's first element in ``a``, how far it is from there ``down`` to the next
     row and ``along`` to the next column; the first element in ``c``, and the length of its rows;
@@ -113,7 +114,7 @@ def tile(rows: int, vectors: int) -> Callable[..., None]:
     ) -> Any:  # fmt: skip
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             a, down, along, c, ldc, b, ldb, inner, columns, start, bias, least = args
-            vec = _Vectors(context, builder, signature.args[0].dtype)
+            vec = kind(context, builder, signature.args[0].dtype)
             lines = [builder.gep(a, [builder.mul(I64(i), down)]) for i in range(rows)]
             across = [I64(v * vec.lanes) for v in range(vectors)]
             masks = [vec.first(builder.sub(columns, offset)) for offset in across]
@@ -149,7 +150,7 @@ def tile(rows: int, vectors: int) -> Callable[..., None]:
 
 
 def _starts(
-    vec: _Vectors, start: Any, places: list[list[Any]], biases: list[Any], masks: list[Any]
+    vec: Vectors, start: Any, places: list[list[Any]], biases: list[Any], masks: list[Any]
 ) -> list[tuple[Any, list[list[Any]]]]:
     """Branch by what sums start from; return the blocks that come to the loop, with the sums."""
     builder = vec.builder
@@ -171,7 +172,7 @@ def _starts(
 
 
 def _loop(
-    vec: _Vectors,
+    vec: Vectors,
     count: Any,
     starts: list[tuple[Any, list[list[Any]]]],
     news: Callable[[Any, list[list[Any]]], list[list[Any]]],
@@ -194,6 +195,22 @@ def _loop(
     return results
 
 
+def flipped(vec: Vectors, square: list[Any]) -> list[Any]:
+    """Return as many vectors as they have lanes, transposed."""
+    square, lanes, step = list(square), range(vec.lanes), 1
+    while step < vec.lanes:  # swap blocks of ``step`` elements across the diagonal
+        low = [lane if not lane & step else vec.lanes + lane - step for lane in lanes]
+        high = [lane + step if not lane & step else vec.lanes + lane for lane in lanes]
+        kind = ir.VectorType(I32, vec.lanes)
+        for i in lanes:
+            if not i & step:
+                x, y = square[i], square[i + step]
+                square[i] = vec.builder.shuffle_vector(x, y, ir.Constant(kind, low))
+                square[i + step] = vec.builder.shuffle_vector(x, y, ir.Constant(kind, high))
+        step *= 2
+    return square
+
+
 @intrinsic
 def transpose(
     typingctx: Any, source: Any, length: Any, rows: Any, columns: Any, target: Any, width: Any
@@ -206,26 +223,15 @@ def transpose(
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         source, length, rows, columns, target, width = args
-        vec = _Vectors(context, builder, signature.args[0].dtype)
+        vec = Vectors(context, builder, signature.args[0].dtype)
         lanes = range(vec.lanes)
         mask, nothing = vec.first(columns), ir.Constant(vec.mask_kind, None)
         square = []
         for i in lanes:
             there = builder.select(builder.icmp_signed("<", I64(i), rows), mask, nothing)
             square.append(vec.load_masked(vec.place(source, builder.mul(I64(i), length)), there))
-        step = 1
-        while step < vec.lanes:  # swap blocks of ``step`` elements across the diagonal
-            low = [lane if not lane & step else vec.lanes + lane - step for lane in lanes]
-            high = [lane + step if not lane & step else vec.lanes + lane for lane in lanes]
-            kind = ir.VectorType(I32, vec.lanes)
-            for i in lanes:
-                if not i & step:
-                    x, y = square[i], square[i + step]
-                    square[i] = builder.shuffle_vector(x, y, ir.Constant(kind, low))
-                    square[i + step] = builder.shuffle_vector(x, y, ir.Constant(kind, high))
-            step *= 2
-        for i in lanes:
-            vec.store(square[i], vec.place(target, builder.mul(I64(i), width)))
+        for i, line in enumerate(flipped(vec, square)):
+            vec.store(line, vec.place(target, builder.mul(I64(i), width)))
         return context.get_dummy_value()
 
     i = types.int64
@@ -238,7 +244,7 @@ def copy(typingctx: Any, source: Any, columns: Any, target: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         source, columns, target = args
-        vec = _Vectors(context, builder, signature.args[0].dtype)
+        vec = Vectors(context, builder, signature.args[0].dtype)
         value = vec.load_masked(vec.place(source, I64(0)), vec.first(columns))
         vec.store(value, vec.place(target, I64(0)))
         return context.get_dummy_value()
