@@ -23,9 +23,9 @@ VARIABLE = "GPUBP_DEVICE"
 DRIVER = (12, 0)  # the oldest CUDA version that there are CuPy wheels for
 
 # The working dtype of each precision. Weights and optimizer state are float64 with fp64 and float32
-# with the others; tf32 rounds the operands of matrix products.
+# with the others; tf32, which only GPUs have, rounds the operands of matrix products.
 PRECISIONS = {"fp32": "float32", "fp64": "float64", "tf32": "float32", "bf16": "bfloat16"}
-_ON_CPU = ("fp32", "fp64")
+_ON_CPU = ("fp32", "fp64", "bf16")
 
 _CUPY = ("cupy-cuda12x", "cupy-cuda13x", "cupy")
 

@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from gpubp.kernels.contract import ArrayLike, Operand, Shape, dtype_name
+
+
+@dataclass(frozen=True, slots=True)
+class Bits:
+    """What a contract's check is to see of an array of bits."""
+
+    shape: Shape
+    dtype: str = "bfloat16"
+
+
+def seen(declared: Operand, array: ArrayLike) -> ArrayLike:
+    """Return an array, or where its operand can only be bfloat16 and it is one of bits, Bits."""
+    bits = declared.dtype == "bfloat16" and dtype_name(array.dtype) == "uint16"
+    return Bits(tuple(array.shape)) if bits else array
+
+
+def stored(dtype: str) -> str:
+    """Return the dtype of the arrays that hold a dtype on the host."""
+    return "uint16" if dtype == "bfloat16" else dtype
 
 
 def to_float32(bits: NDArray[np.uint16]) -> NDArray[np.float32]:

@@ -72,10 +72,10 @@ class NumbaBackend(Backend):
     def has(self, call: Call) -> bool:
         """Return whether there is a Numba version that is worth it: epilogues come with tiles."""
         named = call.named()
-        c = named.get("c")
-        if c is None or call.kernel == "matmul":
+        a, c = named.get("a"), named.get("c")
+        if a is None or c is None or call.kernel == "matmul":
             return entry.implements(call.kernel)
-        suited = named.get("mask") is None and gemm.suited(c.dtype, c.shape[-1])
+        suited = named.get("mask") is None and gemm.suited(a.dtype, c.shape[-1])
         return suited and entry.implements(call.kernel)
 
     def call(self, kernel: str, operands: Sequence[Array | None], **scalars: float) -> None:

@@ -8,13 +8,14 @@ additions in the same order, and so give the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpubp.backends.base import Array, Vectors, part
+from gpubp.kernels.bfloat16 import stored
 from gpubp.kernels.contract import Shape
 from gpubp.kernels.numba import entry, runner
 from gpubp.plan.build import SLOT
@@ -28,6 +29,7 @@ from gpubp.plan.ir import (
     TRANSIENT,
     Buffer,
     Call,
+    Number,
     Plan,
 )  # fmt: skip
 from gpubp.plan.memory import ALIGNMENT, place
@@ -78,7 +80,8 @@ class Share:
 
     def row(self, call: Call) -> Row:
         """Return a call on this share's memory as a row."""
-        return make_row(call, [None if b is None else self.view(b) for b in call.operands])
+        views = [None if b is None else self.view(b) for b in call.operands]
+        return make_row(call.kernel, views, _dtypes(call), dict(call.scalars))
 
 
 @dataclass
@@ -161,7 +164,8 @@ class Writer:
 
     def _sums_of_gradients(self, number: int) -> list[Row]:
         first, *others = (share.vectors[GRADS][self._slice(number)] for share in self.shares)
-        return [make_row(Call("add", (None, None)), [other, first]) for other in others]
+        dtypes = (first.dtype.name,) * 2
+        return [make_row("add", [other, first], dtypes, {}) for other in others]
 
     def _row_of_update(self, number: int, call: Call) -> Row:
         """Return a share's part of a call of the update."""
@@ -172,7 +176,7 @@ class Writer:
             assert params is not None  # not optional in any contract
             before = self._slice(number).start - params.offset
             scalars["decaying"] = max(0, int(scalars["decaying"]) - max(0, before))
-        return make_row(replace(call, scalars=tuple(scalars.items())), views)
+        return make_row(call.kernel, views, _dtypes(call), scalars)
 
     def _part(self, number: int, call: Call, buffer: Buffer | None) -> Array | None:
         """Return what of an operand of the update is a share's to work on."""
@@ -203,19 +207,28 @@ class Writer:
         return Row(runner.address("barrier"), np.array(words, np.int64))
 
 
-def make_row(call: Call, views: Sequence[Array | None]) -> Row:
-    """Return a call on these arrays as a row."""
-    dtypes = tuple(None if view is None else view.dtype.name for view in views)
-    variant = entry.Variant(call.kernel, dtypes)
+def _dtypes(call: Call) -> tuple[str | None, ...]:
+    return tuple(None if buffer is None else buffer.dtype for buffer in call.operands)
+
+
+def make_row(
+    kernel: str,
+    views: Sequence[Array | None],
+    dtypes: tuple[str | None, ...],
+    scalars: Mapping[str, Number],
+) -> Row:
+    """Return a call on these arrays as a row; those of bfloat16 are of its bits."""
+    variant = entry.Variant(kernel, dtypes)
     places: list[tuple[int, Shape] | None] = [
         None if view is None else (view.ctypes.data, view.shape) for view in views
     ]
-    words = entry.words(call.contract, places, dict(call.scalars), variant.working_dtype)
+    words = entry.words(variant, places, scalars)
     return Row(entry.address(variant), np.array(words, np.int64))
 
 
 def aligned(length: int, dtype: str) -> Array:
     """Return zeros that start at a cache line."""
-    raw = np.zeros(length * np.dtype(dtype).itemsize + 64, np.uint8)
+    kind = np.dtype(stored(dtype))
+    raw = np.zeros(length * kind.itemsize + 64, np.uint8)
     start = -raw.ctypes.data % 64
-    return raw[start : start + length * np.dtype(dtype).itemsize].view(dtype)
+    return raw[start : start + length * kind.itemsize].view(kind)

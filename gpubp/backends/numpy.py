@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
@@ -17,7 +17,8 @@ import numpy as np
 
 from gpubp.backends.base import Array, Backend, Executable, Outcome, Vectors, part
 from gpubp.interrupts import stopping
-from gpubp.kernels import reference
+from gpubp.kernels import bfloat16, reference
+from gpubp.kernels.contract import dtype_name
 from gpubp.kernels.spec import kernel as contract
 from gpubp.plan.ir import DATA, PARTIALS, Buffer, Call, Plan
 from gpubp.plan.memory import place
@@ -38,7 +39,7 @@ class NumpyBackend(Backend):
 
     def zeros(self, length: int, dtype: str) -> Array:
         """Return a new flat array of zeros."""
-        return self.xp.zeros(length, dtype=getattr(self.xp, dtype))
+        return self.xp.zeros(length, dtype=getattr(self.xp, bfloat16.stored(dtype)))
 
     def to_device(self, array: Array) -> Array:
         """Return the array itself, or as one of this namespace."""
@@ -54,8 +55,41 @@ class NumpyBackend(Backend):
 
     def call(self, kernel: str, operands: Sequence[Array | None], **scalars: float) -> None:
         """Run the reference of a kernel."""
+        declared = contract(kernel).operands
+        dtypes = [
+            None if array is None else dtype_name(bfloat16.seen(operand, array).dtype)
+            for operand, array in zip(declared, operands, strict=True)
+        ]
         with quiet(self.xp):
-            reference.function(kernel)(*operands, **contract(kernel).bind_scalars(scalars))
+            self.bound(kernel, operands, dtypes, contract(kernel).bind_scalars(scalars))()
+
+    def bound(
+        self,
+        kernel: str,
+        operands: Sequence[Array | None],
+        dtypes: Sequence[str | None],
+        scalars: Mapping[str, float],
+    ) -> Callable[[], None]:
+        """Return the call of a reference; bfloat16, held as bits, is float32 for it."""
+        function = reference.function(kernel)
+        if "bfloat16" not in dtypes:
+            return partial(function, *operands, **scalars)
+        bits = [
+            array if dtype == "bfloat16" else None
+            for array, dtype in zip(operands, dtypes, strict=True)
+        ]
+
+        def run() -> None:
+            wide = [
+                array if held is None else self.to_device(bfloat16.to_float32(self.to_host(held)))
+                for array, held in zip(operands, bits, strict=True)
+            ]
+            function(*wide, **scalars)
+            for declared, values, held in zip(contract(kernel).operands, wide, bits, strict=True):
+                if declared.written and held is not None:
+                    held[...] = self.to_device(bfloat16.from_float32(self.to_host(values)))
+
+        return run
 
     def prepare(self, plans: Sequence[Plan]) -> NumpyExecutable:
         """Return a plan made ready to run."""
@@ -113,7 +147,8 @@ class NumpyExecutable(Executable):
 
     def _function(self, call: Call) -> Callable[[], None]:
         operands = [None if buffer is None else self.operand(buffer) for buffer in call.operands]
-        return partial(reference.function(call.kernel), *operands, **dict(call.scalars))
+        dtypes = [None if buffer is None else buffer.dtype for buffer in call.operands]
+        return self.backend.bound(call.kernel, operands, dtypes, dict(call.scalars))
 
     def _request_stop(self) -> None:
         self._stop = True

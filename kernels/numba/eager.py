@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubp.errors import OperandError
+from gpubp.kernels import bfloat16
+from gpubp.kernels.contract import dtype_name
 from gpubp.kernels.numba import compiled, entry
 from gpubp.kernels.spec import kernel as contract
 
@@ -25,7 +27,11 @@ def run(
     """
     kernel = contract(name)
     scalars = scalars or {}
-    kernel.bind(operands, scalars)
+    shown = [
+        None if array is None else bfloat16.seen(declared, array)
+        for declared, array in zip(kernel.operands, operands, strict=True)
+    ]
+    kernel.bind(shown, scalars)
     for declared, array in zip(kernel.operands, operands, strict=True):
         if array is None:
             continue
@@ -36,8 +42,8 @@ def run(
                 f"numpy.{array.dtype.name}, 'CA') of it"
             )
     variant = entry.Variant(
-        name, tuple(None if array is None else array.dtype.name for array in operands)
+        name, tuple(None if array is None else dtype_name(array.dtype) for array in shown)
     )
     places = [None if array is None else (array.ctypes.data, array.shape) for array in operands]
-    words = np.array(entry.words(kernel, places, scalars, variant.working_dtype), np.int64)
+    words = np.array(entry.words(variant, places, scalars), np.int64)
     compiled.c_function(entry.address(variant))(words.ctypes.data)

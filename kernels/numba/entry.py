@@ -17,7 +17,7 @@ from importlib import import_module
 
 from gpubp.errors import unknown_name
 from gpubp.kernels.contract import Kernel, Operand, Shape, size
-from gpubp.kernels.numba import blas, compiled, gemm
+from gpubp.kernels.numba import blas, compiled, gemm, gemm_bfloat16, rows_bfloat16
 from gpubp.kernels.spec import kernel as contract
 
 Number = float | int | bool
@@ -49,10 +49,10 @@ class Variant:
         return "_".join([self.kernel, *(dtype or "none" for dtype in self.dtypes)])
 
     @property
-    def working_dtype(self) -> str:
-        """The dtype of the "float" operands, "" where there are none."""
-        declared = zip(contract(self.kernel).operands, self.dtypes, strict=True)
-        return next((dtype for o, dtype in declared if o.dtype == "float" and dtype), "")
+    def named(self) -> dict[str, str | None]:
+        """The dtypes by their operands' names."""
+        names = (operand.name for operand in contract(self.kernel).operands)
+        return dict(zip(names, self.dtypes, strict=True))
 
 
 def implements(name: str) -> bool:
@@ -94,18 +94,26 @@ def source(variant: Variant) -> str:
         arguments += [f"args[{word}]", f"args[{word + 1}]"]
     return _TEMPLATE.format(
         name=kernel.name,
-        module=kernel.module,
+        module=_module(variant),
         arguments="\n".join(f"        {argument}," for argument in arguments),
     )
 
 
+def _module(variant: Variant) -> str:
+    """Return the name of the module that has a variant's body."""
+    kernel = contract(variant.kernel)
+    output = variant.named[kernel.outputs[-1].name]
+    apart = output == "bfloat16" and hasattr(rows_bfloat16, kernel.name)
+    return "rows_bfloat16" if apart else kernel.module
+
+
 def words(
-    kernel: Kernel,
+    variant: Variant,
     operands: Sequence[tuple[int, Shape] | None],
     scalars: Mapping[str, Number],
-    dtype: str,
 ) -> list[int]:
     """Return the argument words of a call: ``operands`` as (address, shape) or None."""
+    kernel = contract(variant.kernel)
     row: list[int] = []
     for declared, given in zip(kernel.operands, operands, strict=True):
         if given is not None:
@@ -115,7 +123,7 @@ def words(
         value = values[scalar.name]
         row.append(_bits(value) if scalar.kind == "float" else int(value))
     if is_product(kernel):
-        row += _routines(kernel, operands, dtype)
+        row += _routines(variant, operands)
     return row
 
 
@@ -124,13 +132,17 @@ def is_product(kernel: Kernel) -> bool:
     return kernel.family == "matrix" and "c" in kernel.index
 
 
-def _routines(
-    kernel: Kernel, operands: Sequence[tuple[int, Shape] | None], dtype: str
-) -> tuple[int, int]:
+def _routines(variant: Variant, operands: Sequence[tuple[int, Shape] | None]) -> tuple[int, int]:
     """Return the addresses that a product takes: of the program of tiles, or 0, and of BLAS."""
-    shapes = {o.name: given[1] for o, given in zip(kernel.operands, operands, strict=True) if given}
-    tiles = 0 not in shapes["a"] and gemm.suited(dtype, shapes["c"][-1])
-    return gemm.address(dtype) if tiles else 0, blas.address(dtype)
+    dtypes = variant.named
+    shapes = {name: given[1] for name, given in zip(dtypes, operands, strict=True) if given}
+    a, c = dtypes["a"], dtypes["c"]
+    assert a is not None  # not optional in any contract
+    assert c is not None
+    tiles = 0 not in shapes["a"] and gemm.suited(a, shapes["c"][-1])
+    if a == "bfloat16":
+        return gemm_bfloat16.address(c, dtypes.get("bias") or c) if tiles else 0, 0
+    return gemm.address(a) if tiles else 0, blas.address(a)
 
 
 def _bits(value: float) -> int:

@@ -45,7 +45,12 @@ _FILLED = 0.6  # of the vectors that c's columns take, at least: else BLAS is fa
 
 
 def suited(dtype: str, columns: int) -> bool:
-    """Return whether tiles are faster than BLAS for a product of so many columns."""
+    """Return whether tiles are faster than BLAS for a product of so many columns.
+
+    For bfloat16, for which there is no BLAS, they are all there is.
+    """
+    if dtype == "bfloat16":
+        return True
     lanes = _lanes(dtype)
     return SUITED and columns >= _FILLED * lanes * -(-columns // lanes)
 

@@ -187,7 +187,7 @@ def _gemm(name: str, depth: int, lay: Callable[..., None], multiply: Callable[..
 multiply_pairs = _gemm("gemm_pairs", 2, _lay_pairs, panels("pairs", Pairs))
 multiply_wide = _gemm("gemm_wide", 1, _lay_wide, panel_of)
 
-_SOURCE = '''"""Products of bfloat16 matrices, written by gpubp; Numba keeps their code beside it."""
+_SOURCE = '''"""Products of bfloat16, written by gpubp; Numba keeps their code beside it."""
 import numpy as np
 from numba import cfunc
 from gpubp.kernels.numba.compiled import FLAGS

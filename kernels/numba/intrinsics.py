@@ -10,9 +10,9 @@ import platform
 from typing import Any
 
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 
 from gpubp.kernels.numba.bfloat16 import bfloat16
 
@@ -123,15 +123,31 @@ def _fortran_gemm(
     return types.void(i, i, i, i, i, i, p, i, p, i, f, p, i), codegen
 
 
-@njit
 def gemm(
     function: int, a: Any, b: Any, c: Any, transpose_a: bool, transpose_b: bool, accumulate: bool
 ) -> None:
-    """Row-major c = op(a) op(b) (+ c) on arrays, by the Fortran BLAS routine at ``function``.
+    """Row-major c = op(a) op(b) (+ c) on arrays, by the Fortran BLAS routine at ``function``."""
 
-    BLAS is column-major, where the same memory holds the transposes: it is asked for
-    cᵀ = op(b)ᵀ op(a)ᵀ.
-    """
+
+@overload(gemm, strict=False)
+def _gemm(
+    function: int, a: Any, b: Any, c: Any, transpose_a: bool, transpose_b: bool, accumulate: bool
+) -> Any:
+    return _no_sums if a.dtype == bfloat16 else _by_blas
+
+
+def _no_sums(
+    function: int, a: Any, b: Any, c: Any, transpose_a: bool, transpose_b: bool, accumulate: bool
+) -> None:
+    """All that is left of bfloat16 where tiles do the rest: sums of nothing."""
+    if not accumulate:
+        c[:] = 0
+
+
+def _by_blas(
+    function: int, a: Any, b: Any, c: Any, transpose_a: bool, transpose_b: bool, accumulate: bool
+) -> None:
+    """Ask for cᵀ = op(b)ᵀ op(a)ᵀ: BLAS is column-major, where the same memory is transposed."""
     rows, columns = c.shape
     inner = a.shape[0] if transpose_a else a.shape[1]
     if c.size == 0:

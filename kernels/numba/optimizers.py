@@ -121,6 +121,20 @@ def _ready(
 
 
 @njit(**FLAGS)
+def round_bfloat16(params: Any, rounded: Any) -> None:
+    """rounded = params, on storing."""
+    for i in range(params.size):
+        rounded[i] = params[i]
+
+
+@njit(**FLAGS)
+def _round(params: Any, rounded: Any, start: int, end: int) -> None:
+    """Round a block, where somebody wants it."""
+    if rounded is not None:
+        round_bfloat16(params, rounded[start:end])
+
+
+@njit(**FLAGS)
 def _end(start: int, decaying: int, size: int) -> int:
     """Return where a block ends: where the parameters that decay do, at the latest."""
     limit = decaying if start < decaying else size
@@ -139,6 +153,7 @@ def sgd_update(
         g, p = grads[start:end], params[start:end]
         _ready(g, p, squares, start < decaying, l1, l2, clip_value, clip_norm)
         sgd(g, lr, p)
+        _round(p, rounded, start, end)
         start = end
 
 
@@ -156,6 +171,7 @@ def _with_a_state(optimizer: Callable[..., None]) -> Callable[..., None]:
             g, p = grads[start:end], params[start:end]
             _ready(g, p, squares, start < decaying, l1, l2, clip_value, clip_norm)
             optimizer(g, lr, state[start:end], p, *scalars[:-5])
+            _round(p, rounded, start, end)
             start = end
 
     return update
@@ -194,4 +210,5 @@ def adamw_update(
             adamw(g, lr, step, mean, square, p, beta1, beta2, eps, weight_decay)
         else:
             adam(g, lr, step, mean, square, p, beta1, beta2, eps)
+        _round(p, rounded, start, end)
         start = end
