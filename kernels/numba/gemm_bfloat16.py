@@ -23,9 +23,9 @@ from gpubp.kernels.numba.tile import FROM_BIAS, FROM_C, REGISTER, ROWS, VECTORS,
 from gpubp.kernels.numba.tile_bfloat16 import SUITED_TO_PAIRS, Pairs, turn_pairs, zip_pairs
 
 _LANES = REGISTER // 4
-_PART = 512  # turns of a tile's loop, of which each is an element or a pair of the sums
+_PART = 384  # turns of a tile's loop, of which each is an element or a pair of the sums
 _BLOCK = 256  # rows of c
-_SPAN = 8 * VECTORS * _LANES  # columns of c
+_SPAN = 16 * VECTORS * _LANES  # columns of c
 # What is laid may end a square, or a vector, behind what is there of it.
 _STACK_A = _BLOCK * _PART + (ROWS + 1) * _LANES
 _STACK_B = VECTORS * _LANES * (_PART + _LANES)
