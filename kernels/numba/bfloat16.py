@@ -42,7 +42,7 @@ bfloat16 = Bfloat16()
 
 
 @register_default(Bfloat16)
-class _Model(PrimitiveModel):  # type: ignore[misc]
+class _Model(PrimitiveModel):
     """A float32 whose lower half is left out where it is stored."""
 
     def __init__(self, manager: Any, kind: Any) -> None:
