@@ -181,6 +181,7 @@ class Pace:
     """
 
     TRIAL_SECONDS = 0.004  # how long a way is tried, in runs of which each is twice the last
+    TRIAL_RUNS = 50  # that are enough however short they are
     RUN_SECONDS = 0.1  # how long the better way may run until the clock is looked at
     RETRY_SECONDS = 0.1  # of running, after which the other way is tried again at the earliest
     RETRY_SHARE = 0.02  # and how much of the time trials may waste
@@ -231,16 +232,18 @@ class Pace:
     def _judge(self) -> None:
         """End the trial if it was long enough to go by, or is clearly worse.
 
-        What counts is the best of its longer runs: the last may be what was left of an epoch.
+        What counts is the best of its longer runs: the last may be what was left of an epoch, and
+        the first had threads to wake.
         """
         assert self._trial is not None  # it is one that is judged
         other = self._cost.get(not self._tried, math.inf)
         spent = sum(seconds for _, seconds in self._trial)
         longest, longest_seconds = max(self._trial)
         cost = min(seconds / steps for steps, seconds in self._trial if 2 * steps > longest)
-        worse = cost > self.WORSE * other and spent > self.TRIAL_SECONDS / 4
-        enough = spent >= self.TRIAL_SECONDS and longest_seconds > self.TRIAL_SECONDS / 8
-        if len(self._trial) > 1 and (worse or enough):
+        worse = cost > self.WORSE * other
+        enough = spent >= self.TRIAL_SECONDS / (4 if worse else 1)
+        telling = longest_seconds > self.TRIAL_SECONDS / 8 or len(self._trial) >= self.TRIAL_RUNS
+        if len(self._trial) > 1 and enough and telling:
             self._cost[self._tried] = cost
             steps = sum(steps for steps, _ in self._trial)
             wasted = max(0.0, spent - steps * self._cost[self._best])

@@ -144,3 +144,11 @@ def test_what_is_left_of_an_epoch_does_not_decide_a_trial(monkeypatch: pytest.Mo
             ways.append((way, count))
     late = ways[len(ways) // 2 :]
     assert sum(n for way, n in late if way) > 0.9 * sum(n for _, n in late)
+
+
+def test_a_choice_is_made_even_if_no_run_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, shared=3e-6, alone=2e-6)
+    for _ in range(5000):
+        clock.run(10)
+        assert clock.pace._trial is None or len(clock.pace._trial) <= 1000
+    assert clock.taken[False] > clock.taken[True]
