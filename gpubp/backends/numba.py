@@ -23,7 +23,7 @@ from gpubp.errors import InputError
 from gpubp.interrupts import stopping
 from gpubp.kernels.numba import blas, compiled, eager, entry, gemm, order, runner
 from gpubp.plan.build import Rows
-from gpubp.plan.ir import COUNTERS, PARTIALS, Buffer, Call, Plan
+from gpubp.plan.ir import COUNTERS, Buffer, Call, Plan
 
 _REASONS: dict[int, Literal["finished", "not finite"]] = {
     runner.FINISHED: "finished",
@@ -110,7 +110,6 @@ class NumbaExecutable(Executable):
         self.backend = backend
         self.shares = [Share(plan) for plan in plans]
         self.pace = Pace(choice=len(plans) > 1)
-        self._partials = aligned(len(plans), "float64")
         self._barrier = aligned(16, "int64")
         self._stop = False
 
@@ -118,8 +117,8 @@ class NumbaExecutable(Executable):
         """Write the programs with the addresses of these arrays."""
         self._take_data(data)
         for number, share in enumerate(self.shares):
-            share.bind({**vectors, PARTIALS: self._partials}, data, number)
-        self._writer = Writer(self.shares, self._partials, self._barrier)
+            share.bind(vectors, data, number)
+        self._writer = Writer(self.shares, self._barrier)
         self._serial = [self._writer.serial()]
         self._parallel = self._writer.parallel() if len(self.shares) > 1 else self._serial
         self.bound = True

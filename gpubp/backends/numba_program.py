@@ -38,6 +38,7 @@ from gpubp.plan.verify import verify
 Vector = NDArray[np.generic]
 
 OWN = (GRADS, COUNTERS)  # what every share has of its own; the first has the bound ones
+_APART = (DATA, TRANSIENT, COUNTERS, SUMS, COUNTS, PARTIALS)  # not over the parameters
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Share:
     def row(self, call: Call) -> Row:
         """Return a call on this share's memory as a row."""
         views = [None if b is None else self.view(b) for b in call.operands]
-        return make_row(call.kernel, views, _dtypes(call), dict(call.scalars))
+        return make_row(call.kernel, views, dtypes_of(call), dict(call.scalars))
 
 
 @dataclass
@@ -102,13 +103,15 @@ class Program:
 class Writer:
     """Writes the programs of bound shares."""
 
-    def __init__(
-        self, shares: Sequence[Share], partials: Array, barrier: NDArray[np.int64]
-    ) -> None:
+    def __init__(self, shares: Sequence[Share], barrier: NDArray[np.int64]) -> None:
         self.shares = shares
-        self.partials = partials  # one element a share
         self.barrier = barrier  # two cache lines
-        self.stages = [self._stages(number, share) for number, share in enumerate(shares)]
+        numbers = range(len(shares))
+        # Of one share or thread after the other, its slices of the flat vector over parameters.
+        self._slices = [self._own(number) for number in numbers]
+        self.partials = aligned(sum(map(len, self._slices)), "float64")
+        self.gradients = [self._gradients(number) for number in numbers]
+        self.updates = [self._updates(number) for number in numbers]
         self.losses = np.array(
             [share.view(share.plan.loss).ctypes.data if share.plan.loss else 0 for share in shares],
             np.int64,
@@ -116,22 +119,27 @@ class Writer:
 
     def serial(self) -> Program:
         """Return the program of one thread for all shares."""
-        rows = [
-            row for stages in zip(*self.stages, strict=True) for stage in stages for row in stage
-        ]
-        return self._program(rows, sum(len(stages[0]) for stages in self.stages))
+        gradients, updates = (
+            [row for stages in zip(*of_shares, strict=True) for stage in stages for row in stage]
+            for of_shares in (self.gradients, self.updates)
+        )
+        return self._program(gradients + updates, len(gradients))
 
     def parallel(self) -> list[Program]:
         """Return the programs of as many threads as there are shares."""
         programs = []
-        for gradients, *update in self.stages:
-            rows = list(gradients)
-            for stage in update:
-                rows += [self._barrier(), *stage]
-            if update:
-                rows.append(self._barrier())
-            programs.append(self._program(rows, len(gradients) + bool(update)))
+        for first, second in zip(self.gradients, self.updates, strict=True):
+            gradients = self._meeting(first)
+            update = [self._barrier(), *self._meeting(second), self._barrier()] if second else []
+            programs.append(self._program(gradients + update, len(gradients) + bool(second)))
         return programs
+
+    def _meeting(self, stages: Sequence[list[Row]]) -> list[Row]:
+        """Return stages as one, with a barrier between them."""
+        rows = list(stages[0])
+        for stage in stages[1:]:
+            rows += [self._barrier(), *stage]
+        return rows
 
     def _program(self, rows: list[Row], update: int) -> Program:
         program, plan = Program(rows), self.shares[0].plan
@@ -140,74 +148,99 @@ class Writer:
         program.words[runner.LOSSES] = self.losses.ctypes.data if watched else 0
         return program
 
-    def _stages(self, number: int, share: Share) -> list[list[Row]]:
-        """Return a share's gradients and its part of the update, cut where shares must meet.
+    def _gradients(self, number: int) -> list[list[Row]]:
+        """Return the gradients of a share's rows, cut where shares must meet: nowhere."""
+        share = self.shares[number]
+        return [[share.row(call) for call in share.plan.forward + share.plan.backward]]
 
-        Whatever runs over parameters runs over this share's slice of them, after the other
+    def _updates(self, number: int) -> list[list[Row]]:
+        """Return a share's part of the update, cut where shares must meet.
+
+        Whatever runs over parameters runs over this share's slices of them, after the other
         shares' gradients were added to it. A reduction over parameters leaves a partial result
-        for each share; whoever reads those comes a stage later. Counters are the share's own, so
+        for each slice; whoever reads those comes a stage later. Counters are the share's own, so
         each share advances its own.
         """
-        plan = share.plan
-        stages = [[share.row(call) for call in plan.forward + plan.backward]]
+        plan = self.shares[number].plan
         if not plan.update:
-            return stages
-        stages.append(self._sums_of_gradients(number))
+            return []
+        stages = [self._sums_of_gradients(number)]
         reduced = False
         for call in plan.update:
             if reduced and any(buffer.region == PARTIALS for buffer in call.reads()):
                 stages.append([])
                 reduced = False
-            stages[-1].append(self._row_of_update(number, call))
+            stages[-1] += self._rows_of_update(number, call)
             reduced |= any(buffer.region == PARTIALS for buffer in call.writes())
         return stages
 
     def _sums_of_gradients(self, number: int) -> list[Row]:
-        first, *others = (share.vectors[GRADS][self._slice(number)] for share in self.shares)
+        """Return what adds the other shares' gradients to the first's, in a share's slices."""
+        return [row for mine in self._slices[number] for row in self._sums(mine)]
+
+    def _sums(self, mine: slice) -> list[Row]:
+        first, *others = (share.vectors[GRADS][mine] for share in self.shares)
         dtypes = (first.dtype.name,) * 2
         return [make_row("add", [other, first], dtypes, {}) for other in others]
 
-    def _row_of_update(self, number: int, call: Call) -> Row:
-        """Return a share's part of a call of the update."""
-        views = [self._part(number, call, buffer) for buffer in call.operands]
+    def _rows_of_update(self, number: int, call: Call) -> list[Row]:
+        """Return a share's part of a call of the update: a row for each of its slices."""
+        before = sum(map(len, self._slices[:number]))
+        if all(buffer is None or buffer.region in _APART for buffer in call.operands):
+            return [self._row_of_update(number, call, slice(0, 0), before)]
+        return [
+            self._row_of_update(number, call, mine, before + index)
+            for index, mine in enumerate(self._slices[number])
+        ]
+
+    def _row_of_update(self, number: int, call: Call, mine: slice, partial: int) -> Row:
+        views = [self._part(number, call, buffer, mine, partial) for buffer in call.operands]
         scalars = dict(call.scalars)
         if "decaying" in scalars:  # of the elements of this part, and none before it
             params = call.named()["params"]
             assert params is not None  # not optional in any contract
-            before = self._slice(number).start - params.offset
+            before = mine.start - params.offset
             scalars["decaying"] = max(0, int(scalars["decaying"]) - max(0, before))
-        return make_row(call.kernel, views, _dtypes(call), scalars)
+        return make_row(call.kernel, views, dtypes_of(call), scalars)
 
-    def _part(self, number: int, call: Call, buffer: Buffer | None) -> Array | None:
+    def _part(
+        self, number: int, call: Call, buffer: Buffer | None, mine: slice, partial: int
+    ) -> Array | None:
         """Return what of an operand of the update is a share's to work on."""
         if buffer is None:
             return None
         if buffer.region == PARTIALS:
             written = buffer in tuple(call.writes())
-            return self.partials[number : number + 1] if written else self.partials
-        if buffer.region in (DATA, TRANSIENT, COUNTERS, SUMS, COUNTS):
+            return self.partials[partial : partial + 1] if written else self.partials
+        if buffer.region in _APART:
             return self.shares[number].view(buffer)
         # Parameters, gradients and optimizer state: of what the call covers of the one vector for
-        # all, that which lies in this share's slice of the vector.
-        mine = self._slice(number)
+        # all, that which lies in this slice of the vector.
         start, stop = max(mine.start, buffer.offset), min(mine.stop, buffer.offset + buffer.size)
         return self.shares[0].vectors[buffer.region][start : max(start, stop)]
 
-    def _slice(self, number: int) -> slice:
-        """Return a share's part of the flat parameter vector, cut where cache lines end."""
-        count, length = len(self.shares), self.shares[0].vectors[GRADS].size
-        lines = -(-length // ALIGNMENT)
-        start, stop = (
-            min(length, lines * part // count * ALIGNMENT) for part in (number, number + 1)
-        )
-        return slice(start, stop)
+    def _own(self, number: int) -> list[slice]:
+        """Return a share's parts of the flat parameter vector: one, cut where cache lines end."""
+        if not self.shares[0].plan.update:
+            return []
+        length = self.shares[0].vectors[GRADS].size
+        return [portion(slice(0, length), number, len(self.shares))]
 
     def _barrier(self) -> Row:
         words = [self.barrier.ctypes.data, len(self.shares), runner.sched_yield()]
         return Row(runner.address("barrier"), np.array(words, np.int64))
 
 
-def _dtypes(call: Call) -> tuple[str | None, ...]:
+def portion(whole: slice, number: int, count: int, lines: int = ALIGNMENT) -> slice:
+    """Return the part of this number of ``count``, cut at multiples of so many elements."""
+    length = whole.stop - whole.start
+    start, stop = (
+        min(length, -(-length // lines) * part // count * lines) for part in (number, number + 1)
+    )
+    return slice(whole.start + start, whole.start + stop)
+
+
+def dtypes_of(call: Call) -> tuple[str | None, ...]:
     return tuple(None if buffer is None else buffer.dtype for buffer in call.operands)
 
 

@@ -118,9 +118,13 @@ def _lay(
 def gemm(
     a: Any, b: Any, c: Any, rows: int, inner: int, columns: int, lanes: int,
     transpose_a: bool, transpose_b: bool, start: int, bias: Any, least: Any, lowest: Any,
+    lda: int, ldc: int,
 ) -> None:  # fmt: skip
-    """c = op(a) op(b) + what ``start`` says (see tile), at least ``least``."""
-    lda, ldb = rows if transpose_a else inner, inner if transpose_b else columns
+    """c = op(a) op(b) + what ``start`` says (see tile), at least ``least``.
+
+    ``lda`` and ``ldc`` are how far the rows of a and c are from each other.
+    """
+    ldb = inner if transpose_b else columns
     down_a, along_a = (1, lda) if transpose_a else (lda, 1)
     place_a, place_b = scratch(a, _STACK_A), scratch(b, _STACK_B)
     vectors = (columns + lanes - 1) // lanes
@@ -149,7 +153,7 @@ def gemm(
                     _lay(of_b, ldb, transpose_b, part, columns - j, step, lanes, place_b)
                     of_b = place_b
                 panel_of(
-                    count, of_a, tall, down, along, ahead(c, i * columns + j), columns, block,
+                    count, of_a, tall, down, along, ahead(c, i * ldc + j), ldc, block,
                     of_b, step, part, columns - j, begin, ahead(bias, j), floor,
                 )  # fmt: skip
 
@@ -169,6 +173,7 @@ def entry(words):
         pointer(words[0], "{dtype}"), pointer(words[1], "{dtype}"), pointer(words[2], "{dtype}"),
         words[3], words[4], words[5], {lanes}, words[6] != 0, words[7] != 0,
         words[8], pointer(words[9], "{dtype}"), ZERO if words[10] != 0 else LOWEST, LOWEST,
+        words[11], words[12],
     )
 '''
 
@@ -197,4 +202,5 @@ def product(
     words[4] = a.shape[0] if transpose_a else a.shape[1]
     words[6], words[7], words[8] = transpose_a, transpose_b, start
     words[9], words[10] = bias.ctypes.data, relu
+    words[11], words[12] = a.shape[1], c.shape[1]
     call(program, place)
