@@ -28,7 +28,7 @@ from gpubp.optimizers import Optimizer
 from gpubp.plan import build
 from gpubp.plan.build import CORRECT, LOSS, SLOT, SQUARED_ERRORS, Inputs, Rows
 from gpubp.plan.fuse import fuse
-from gpubp.plan.ir import COUNTERS, COUNTS, GRADS, PARAMS, ROUNDED, SUMS, Buffer, Plan
+from gpubp.plan.ir import COUNTERS, COUNTS, GRADS, PARAMS, ROUNDED, SUMS, Buffer, Plan, describe
 from gpubp.streams import SHUFFLE
 
 _CHUNK_SECONDS = 0.2  # how long a run may go on before progress is shown
@@ -154,6 +154,11 @@ class Engine:
     def training_plan(self, data: Inputs, batch_size: int) -> Plan:
         """Return the plan of one training step on a whole minibatch, fused as the backend likes."""
         return self._plan("training", data, Rows(batch_size), False)
+
+    def explain(self, data: Inputs, batch_size: int) -> str:
+        """Return the plan of one training step as text, with how the backend computes it."""
+        head, remarks = self.backend.explain(self._plans("training", data, batch_size, False))
+        return describe(self.training_plan(data, batch_size), head, remarks)
 
     def check_memory(self, data: Data, batch_size: int) -> int:
         """Return the bytes of device memory that training takes beside data and parameters.
@@ -395,12 +400,17 @@ class Engine:
         """Return the executable for a kind of plan, made at first need."""
         key = (kind, inputs, rows, indexed)
         if key not in self._executables:
-            plans = [self._plan(kind, inputs, Rows(rows), indexed)]
-            shares = self.backend.shares(plans[0])
-            if len(shares) > 1:
-                plans = [self._plan(kind, inputs, share, indexed) for share in shares]
+            plans = self._plans(kind, inputs, rows, indexed)
             self._executables[key] = self.backend.prepare(plans)
         return self._executables[key]
+
+    def _plans(self, kind: str, inputs: Inputs, rows: int, indexed: bool) -> Sequence[Plan]:
+        """Return the plans of a kind for the shares of a minibatch."""
+
+        def part(share: Rows) -> Plan:
+            return self._plan(kind, inputs, share, indexed)
+
+        return self.backend.split(part(Rows(rows)), part)
 
     def _bound(self, data: Data, arrays: dict[str, Array], rows: int) -> Executable:
         """Return the training step of a minibatch, bound to the vectors and to these arrays."""

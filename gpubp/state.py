@@ -64,6 +64,9 @@ def collect(trainer: Trainer) -> tuple[Tensors, dict[str, Any]]:
         "regularization": dataclasses.asdict(trainer.regularization),
         "backend": trainer.backend_name,
         "threads": trainer.threads,
+        "gemm": trainer.gemm,
+        "shares": trainer.shares,
+        "choices": trainer._backend.choices(),
         "epoch": trainer.epoch,
         "progress": engine.progress(),
         "run": None if trainer._run is None else dataclasses.asdict(trainer._run),
@@ -85,12 +88,14 @@ def rebuild(
     backend: str | None,
     precision: str | None,
     threads: int | None,
+    gemm: str | None,
+    shares: int | None,
 ) -> Trainer:
     """Return the trainer that tensors and document describe.
 
     Raises:
         CheckpointError: they do not describe one, or do not fit together.
-        DeviceError: the device or backend can't be had.
+        DeviceError: the device, the backend or MKL can't be had.
         InputError: a name is unknown, or the device lacks the precision.
     """
     with _describing(path):
@@ -110,12 +115,24 @@ def rebuild(
             f"{choice.reason}; precision='fp32' goes on with the same weights in float32"
         )
     with _describing(path):
-        settings = _settings(document, threads)
+        settings = _settings(document)
+        choices = dict(document["choices"])
+    if threads is not None or shares is not None:
+        choices["shares"] = {}
+    if gemm is not None:
+        choices["products"] = {}
+    given = {"threads": threads, "gemm": gemm, "shares": shares}
+    given = {name: value for name, value in given.items() if value is not None}
+    settings |= given
+    if given:
+        backends.check(settings["threads"], settings["gemm"], settings["shares"])
+    with _describing(path):
         trainer = kind(
             **settings,
             device=choice.device, backend=choice.backend, precision=precision or saved,
         )  # fmt: skip
         trainer.device_reason = choice.reason
+        trainer._backend.restore_choices(choices)
         _restore(trainer, tensors, document)
     return trainer
 
@@ -144,7 +161,7 @@ def transfer(source: Engine, target: Engine) -> None:
         target.restore_progress(progress)
 
 
-def _settings(document: Mapping[str, Any], threads: int | None) -> dict[str, Any]:
+def _settings(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of a new trainer that a document holds."""
     regularization = document["regularization"]
     return {
@@ -153,7 +170,7 @@ def _settings(document: Mapping[str, Any], threads: int | None) -> dict[str, Any
         "optimizer": OPTIMIZERS.from_config(document["optimizer"]),
         "schedule": SCHEDULES.from_config(document["schedule"]),
         "seed": document["seed"],
-        "threads": threads or document["threads"],
+        **{name: document[name] for name in ("threads", "gemm", "shares")},
         **{name: regularization[name] for name in ("l1", "l2", "clip_norm", "clip_value")},
     }
 

@@ -68,12 +68,17 @@ class Trainer:
         clip_norm: the largest norm of the whole gradient; None does not clip.
         clip_value: the largest size of a gradient's element; None does not clip.
         threads: how many threads may share a minibatch on the CPU; None takes one a core. Results
-            depend on it in their last bits.
+            depend on it in their last bits, as on the next two.
+        gemm: what computes the matrix products of the numba backend: "tiles" (its own code),
+            "blas" (SciPy's), "mkl" (if it is installed), or "auto", for each product the one that
+            is measured to be the fastest, once a machine.
+        shares: into how many shares the numba backend splits a minibatch, at most ``threads``; None
+            goes by the operations of a step, and where that is not clear by measurement.
 
     Raises:
         InputError: a name is unknown, a setting is out of its range, or the device lacks the
             precision.
-        DeviceError: the device or backend can't be had.
+        DeviceError: the device, the backend or MKL can't be had.
     """
 
     def __init__(
@@ -92,6 +97,8 @@ class Trainer:
         clip_norm: float | None = None,
         clip_value: float | None = None,
         threads: int | None = None,
+        gemm: str = "auto",
+        shares: int | None = None,
     ) -> None:
         if not isinstance(network, Sequential):
             raise InputError(f"network is a {type(network).__name__}, needs a gpubp.Sequential")
@@ -104,6 +111,8 @@ class Trainer:
         self.seed = seed
         self.regularization = Regularization(l1, l2, clip_value, clip_norm)
         self.threads = devices.cores() if threads is None else threads
+        self.gemm, self.shares = gemm, shares
+        backends.check(self.threads, gemm, shares)
         self._settle(devices.resolve(device, backend), precision)
         self._engine: Engine | None = None
         self._one_target = False  # targets came as a vector, so predictions go out as one
@@ -128,8 +137,9 @@ class Trainer:
         """Make a device, its backend and a precision those of this trainer."""
         devices.check_precision(choice, precision)
         self._backend = backends.create(
-            choice.backend, self.threads, index=choice.index, precision=precision
-        )
+            choice.backend, self.threads,
+            gemm=self.gemm, shares=self.shares, index=choice.index, precision=precision,
+        )  # fmt: skip
         self.precision = precision
         self.device, self.backend_name = choice.device, choice.backend
         self.device_reason = choice.reason
@@ -303,15 +313,19 @@ class Trainer:
         Raises:
             InputError: the number of features is not known yet: call initialize or fit first.
         """
-        engine = self._trained()
-        outputs = self.network.outputs(engine.features)
-        labels = isinstance(self.loss, SoftmaxCrossEntropy)
-        dtype = WIDE[PRECISIONS[self.precision]]
-        inputs = Inputs(
-            engine.features, dtype, "labels" if labels else "values", outputs,
-            "int64" if labels else dtype,
-        )  # fmt: skip
-        return engine.training_plan(inputs, batch_size)
+        return self._trained().training_plan(self._usual_inputs(), batch_size)
+
+    @_on_device
+    def explain(self, batch_size: int) -> str:
+        """Return the plan of a training step as text, with how it is computed here, and why so.
+
+        For the numba backend that is the number of shares of the minibatch, and what computes each
+        product; the others leave no choice.
+
+        Raises:
+            InputError: the number of features is not known yet: call initialize or fit first.
+        """
+        return self._trained().explain(self._usual_inputs(), batch_size)
 
     @_on_device
     def trace(self, X: Any, y: Any, batch_size: int = 32) -> Trace:
@@ -398,22 +412,25 @@ class Trainer:
         backend: str | None = None,
         precision: str | None = None,
         threads: int | None = None,
+        gemm: str | None = None,
+        shares: int | None = None,
     ) -> Trainer:
         """Read a model file, from whatever device it was written.
 
-        Precision and number of threads are those that it was saved with, unless others are named.
-        So is the backend if it can be had on the device; else it is the fastest that can be, and
-        ``device_reason`` says why.
+        Precision, threads, gemm and shares are those that it was saved with, unless others are
+        named, and what was chosen by measurement stays as it was. So is the backend if it can be
+        had on the device; else it is the fastest that can be, and ``device_reason`` says why.
 
         Raises:
             CheckpointError: it is not there, damaged, foreign or of another version.
-            DeviceError: the device or backend can't be had.
+            DeviceError: the device, the backend or MKL can't be had.
             InputError: a name is unknown, or the device lacks the precision.
         """
         file = os.fspath(path)
         trainer = state.rebuild(
             cls, file, *checkpoint.load(path),
-            device=device, backend=backend, precision=precision, threads=threads,
+            device=device, backend=backend, precision=precision,
+            threads=threads, gemm=gemm, shares=shares,
         )  # fmt: skip
         trainer.saved_to = file
         return trainer
@@ -441,6 +458,7 @@ class Trainer:
             raise InputError("a trainer can't move during fit; call to() before or after it")
         moved = copy.copy(self)  # so that this one stays as it was if there is no room
         moved._settle(devices.resolve(device, backend), precision or self.precision)
+        moved._backend.restore_choices(self._backend.choices())
         if self._engine is not None:
             moved._engine = None
             moved.initialize(self._engine.features)
@@ -452,6 +470,15 @@ class Trainer:
         if self._engine is None:
             raise InputError("the network has no weights yet; call fit, or initialize(features)")
         return self._engine
+
+    def _usual_inputs(self) -> Inputs:
+        """Return inputs of the working precision, without weights."""
+        features = self._trained().features
+        outputs = self.network.outputs(features)
+        dtype = WIDE[PRECISIONS[self.precision]]
+        if isinstance(self.loss, SoftmaxCrossEntropy):
+            return Inputs(features, dtype, "labels", outputs)
+        return Inputs(features, dtype, "values", outputs, dtype)
 
     def _outputs(
         self, X: Any, finish: Callable[[Any], Any] = lambda out: out, *, link: bool

@@ -76,8 +76,8 @@ def make(way, *layers, **settings):
 
 def split_all(monkeypatch):
     """Have the Numba backend split a minibatch over all threads, if each gets a row."""
-    monkeypatch.setattr("gpubp.backends.numba.MINIMUM_FLOPS", 0)
-    monkeypatch.setattr("gpubp.backends.numba.MINIMUM_ROWS", 1)
+    monkeypatch.setattr("gpubp.backends.numba_choices.MINIMUM_FLOPS", 0)
+    monkeypatch.setattr("gpubp.backends.numba_choices.MINIMUM_ROWS", 1)
 
 
 def order(trainer, rows, epoch):

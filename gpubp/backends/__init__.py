@@ -3,23 +3,59 @@
 from __future__ import annotations
 
 from gpubp.backends.base import Backend
-from gpubp.errors import unknown_name
+from gpubp.errors import InputError, unknown_name
 
 # The kind of device that each computes on, the fastest first.
 DEVICES = {"cupy": "cuda", "numba": "cpu", "numpy": "cpu"}
 
 
-def create(name: str, threads: int = 1, *, index: int = 0, precision: str = "fp32") -> Backend:
+# Who computes matrix products on a CPU, or that it is chosen by measurement.
+GEMMS = ("auto", "tiles", "blas", "mkl")
+
+
+def check(threads: int, gemm: str, shares: int | None) -> None:
+    """Check what a user may say of how the numba backend computes.
+
+    Raises:
+        InputError: a setting is out of its range.
+    """
+    if not _is_count(threads):
+        raise InputError(f"threads must be a whole number at least 1, got {threads!r}")
+    if shares is not None and not (_is_count(shares) and shares <= threads):
+        raise InputError(
+            f"shares must be a whole number from 1 to the number of threads, {threads}, or None, "
+            f"got {shares!r}"
+        )
+    if gemm not in GEMMS:
+        raise unknown_name("gemm", gemm, GEMMS)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def create(
+    name: str,
+    threads: int = 1,
+    *,
+    gemm: str = "auto",
+    shares: int | None = None,
+    index: int = 0,
+    precision: str = "fp32",
+) -> Backend:
     """Return a new backend by name.
 
     Args:
         name: one of :data:`DEVICES`.
         threads: how many threads it may use at most, where it has a choice.
+        gemm: one of :data:`GEMMS`, for a backend that has that choice.
+        shares: into how many shares it splits a minibatch; None leaves that to it.
         index: which GPU, for a backend on CUDA.
         precision: "tf32" lets CUDA's float32 matrix products round their operands to TF32.
 
     Raises:
-        InputError: there is no backend of that name.
+        InputError: there is no backend of that name, or a setting is out of its range.
+        DeviceError: what is asked for is not installed.
     """
     # Imported here: each backend imports a library that the others do without.
     if name == "numpy":
@@ -29,7 +65,7 @@ def create(name: str, threads: int = 1, *, index: int = 0, precision: str = "fp3
     if name == "numba":
         from gpubp.backends.numba import NumbaBackend  # noqa: PLC0415
 
-        return NumbaBackend(threads)
+        return NumbaBackend(threads, gemm=gemm, shares=shares)
     if name == "cupy":
         from gpubp.backends.cupy import CupyBackend  # noqa: PLC0415
         from gpubp.kernels.cuda.cupy_driver import CupyDriver  # noqa: PLC0415

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from gpubp.errors import PlanError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from gpubp.backends.window import Window
 
 Array = Any  # an array of the backend's own library
+Choices = Mapping[str, Mapping[str, str]]  # by kind and name; JSON
 Vectors = Mapping[str, Array]  # flat arrays by region: "params", "grads", "m", "counters", ...
 
 
@@ -114,6 +116,7 @@ class Backend(ABC):
     max_shares: int = 1  # into how many shares it may split a minibatch
     alignment: int = 1  # at multiples of so many elements it wants parameters to start
     tf32: bool = False  # whether float32 products round their operands to TF32
+    _choices: Choices = MappingProxyType({})
 
     def active(self) -> AbstractContextManager[None]:
         """Return a context in which its device is the current one; all else needs that."""
@@ -169,11 +172,33 @@ class Backend(ABC):
 
     @abstractmethod
     def prepare(self, plans: Sequence[Plan]) -> Executable:
-        """Return plans made ready to run: one for each of :meth:`shares`."""
+        """Return plans made ready to run: those that :meth:`split` returned."""
 
-    def shares(self, plan: Plan) -> tuple[Rows, ...]:
-        """Return how the rows of a plan for a whole minibatch are split; by default not at all."""
-        return (Rows(plan.rows),)
+    def split(self, plan: Plan, part: Callable[[Rows], Plan]) -> tuple[Plan, ...]:
+        """Return plans for the shares of a minibatch; by default the one for all of it.
+
+        ``part`` makes the plan for some of the rows.
+        """
+        return (plan,)
+
+    def explain(self, plans: Sequence[Plan]) -> tuple[str, list[str]]:
+        """Return how it runs plans that :meth:`split` returned, and each call of the first.
+
+        The empty text where there is nothing to be said.
+        """
+        return "", [""] * len(plans[0].calls)
+
+    def choices(self) -> Choices:
+        """Return what results depend on and a backend has chosen, for a checkpoint."""
+        return dict(self._choices)
+
+    def restore_choices(self, choices: Choices) -> None:
+        """Take over choices; who does not know them passes them on all the same.
+
+        Raises:
+            InputError: they can't be what :meth:`choices` returned.
+        """
+        self._choices = choices
 
 
 def part(buffer: Buffer, transient: Vectors, layout: Layout, vectors: Vectors) -> Array:

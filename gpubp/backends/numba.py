@@ -10,18 +10,20 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
 
-from gpubp.backends.base import Array, Backend, Executable, Outcome, Vectors
-from gpubp.backends.numba_program import Program, Share, Writer, aligned
+from gpubp.backends import check, numba_measure
+from gpubp.backends.base import Array, Backend, Choices, Executable, Outcome, Vectors
+from gpubp.backends.kept import Times
+from gpubp.backends.numba_choices import Chooser
+from gpubp.backends.numba_program import Share, Writer, aligned
 from gpubp.backends.team import Team
-from gpubp.errors import InputError
 from gpubp.interrupts import stopping
-from gpubp.kernels.numba import blas, compiled, eager, entry, gemm, order, runner
+from gpubp.kernels.numba import blas, compiled, eager, entry, order, runner
 from gpubp.plan.build import Rows
 from gpubp.plan.ir import COUNTERS, Buffer, Call, Plan
 
@@ -30,32 +32,29 @@ _REASONS: dict[int, Literal["finished", "not finite"]] = {
     runner.NOT_FINITE: "not finite",
 }
 
-# So many operations and rows a share should have at least, to be worth the barriers of a thread of
-# its own. Measured on two cores.
-MINIMUM_FLOPS = 250_000
-MINIMUM_ROWS = 8
-
-
 class NumbaBackend(Backend):
     """Runs plans in compiled code.
 
     Args:
         threads: how many threads may share a minibatch. Results depend on it in the last bits, so
             it is kept in checkpoints.
+        gemm: by which routine products are computed, one of :data:`gpubp.backends.GEMMS`.
+        shares: into how many shares a minibatch is split; None chooses.
 
     Raises:
-        InputError: ``threads`` is not a whole number above 0.
+        InputError: ``threads`` or ``shares`` is out of its range, or there is no such routine.
+        DeviceError: the routine is not installed.
     """
 
     name = "numba"
     xp = np
 
-    def __init__(self, threads: int) -> None:
-        if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-            raise InputError(f"threads must be a whole number at least 1, got {threads!r}")
+    def __init__(self, threads: int, *, gemm: str = "auto", shares: int | None = None) -> None:
+        check(threads, gemm, shares)
         self.threads = self.max_shares = threads
         self.team = Team(threads)
         self.busy = threading.Lock()  # while a team runs
+        self._chooser = Chooser(threads, gemm, shares)
 
     def zeros(self, length: int, dtype: str) -> Array:
         """Return a new flat array of zeros, aligned to a cache line."""
@@ -70,13 +69,8 @@ class NumbaBackend(Backend):
         return array
 
     def has(self, call: Call) -> bool:
-        """Return whether there is a Numba version that is worth it: epilogues come with tiles."""
-        named = call.named()
-        a, c = named.get("a"), named.get("c")
-        if a is None or c is None or call.kernel == "matmul":
-            return entry.implements(call.kernel)
-        suited = named.get("mask") is None and gemm.suited(a.dtype, c.shape[-1])
-        return suited and entry.implements(call.kernel)
+        """Return whether there is a Numba version; none keeps a mask."""
+        return call.named().get("mask") is None and entry.implements(call.kernel)
 
     def call(self, kernel: str, operands: Sequence[Array | None], **scalars: float) -> None:
         """Run one kernel."""
@@ -86,20 +80,52 @@ class NumbaBackend(Backend):
         """Return the indices that sort words, five times faster than a sort by comparisons."""
         return order.argsort(words)
 
-    def shares(self, plan: Plan) -> tuple[Rows, ...]:
-        """Split the rows evenly over threads where there is enough work for them.
+    def routine(self, call: Call) -> str:
+        """Return the routine by which a call is computed; the empty text if it is not a product."""
+        choice = self._chooser.routine(call)
+        return choice.name if choice else ""
 
-        The rule looks at the plan alone, so that a run is the same on every machine with as many
-        threads.
+    def split(self, plan: Plan, part: Callable[[Rows], Plan]) -> tuple[Plan, ...]:
+        """Return plans for shares of as many rows, give or take one, as the choice is."""
+
+        def measure(counts: Sequence[int]) -> Times:
+            made = {str(n): self.prepare(_shared(plan, n, part)) for n in counts}
+            return numba_measure.steps(made)
+
+        return _shared(plan, int(self._chooser.shares(plan, measure).name), part)
+
+    def explain(self, plans: Sequence[Plan]) -> tuple[str, list[str]]:
+        """Return the number of shares, and the routine of each product, with the reasons."""
+        count = self._chooser.shares_of(sum(plan.rows for plan in plans))
+        routines = map(self._chooser.routine, plans[0].calls)
+        return (
+            f"shares of the rows: {count}; threads: {self.threads} at most",
+            [f"by {choice}" if choice else "" for choice in routines],
+        )
+
+    def choices(self) -> Choices:
+        """Return the choices that are not the user's."""
+        return self._chooser.record()
+
+    def restore_choices(self, choices: Choices) -> None:
+        """Choose as :meth:`choices` of an earlier backend says.
+
+        Raises:
+            InputError: it names a routine that there is not, or more shares than threads.
         """
-        worth = min(plan.rows // MINIMUM_ROWS, plan.flops // max(1, MINIMUM_FLOPS))
-        count = max(1, min(self.threads, worth))
-        bounds = [plan.rows * part // count for part in range(count + 1)]
-        return tuple(Rows(plan.rows, first, last - first) for first, last in pairwise(bounds))
+        self._chooser.restore(choices)
 
     def prepare(self, plans: Sequence[Plan]) -> NumbaExecutable:
         """Return plans made ready to run."""
         return NumbaExecutable(self, plans)
+
+
+def _shared(plan: Plan, count: int, part: Callable[[Rows], Plan]) -> tuple[Plan, ...]:
+    """Return the plans of a number of shares."""
+    if count == 1:
+        return (plan,)
+    bounds = [plan.rows * number // count for number in range(count + 1)]
+    return tuple(part(Rows(plan.rows, first, last - first)) for first, last in pairwise(bounds))
 
 
 class NumbaExecutable(Executable):
@@ -108,7 +134,7 @@ class NumbaExecutable(Executable):
     def __init__(self, backend: NumbaBackend, plans: Sequence[Plan]) -> None:
         super().__init__(plans)
         self.backend = backend
-        self.shares = [Share(plan) for plan in plans]
+        self.shares = [Share(plan, backend.routine) for plan in plans]
         self.pace = Pace(choice=len(plans) > 1)
         self._barrier = aligned(16, "int64")
         self._stop = False

@@ -8,7 +8,7 @@ additions in the same order, and so give the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -50,10 +50,14 @@ class Row:
 
 
 class Share:
-    """One share of the minibatch: its plan and the memory that its calls work on."""
+    """One share of the minibatch: its plan and the memory that its calls work on.
 
-    def __init__(self, plan: Plan) -> None:
+    ``routine`` names what computes a call that is a product.
+    """
+
+    def __init__(self, plan: Plan, routine: Callable[[Call], str]) -> None:
         self.plan = plan
+        self._routine = routine
         # Not in place: a loop on overlapping arrays fails the compiler's check for it and runs
         # scalar, up to five times slower.
         self.layout = place(plan, take_over=False)
@@ -82,7 +86,8 @@ class Share:
     def row(self, call: Call) -> Row:
         """Return a call on this share's memory as a row."""
         views = [None if b is None else self.view(b) for b in call.operands]
-        return make_row(call.kernel, views, dtypes_of(call), dict(call.scalars))
+        scalars = dict(call.scalars)
+        return make_row(call.kernel, views, dtypes_of(call), scalars, self._routine(call))
 
 
 @dataclass
@@ -249,13 +254,17 @@ def make_row(
     views: Sequence[Array | None],
     dtypes: tuple[str | None, ...],
     scalars: Mapping[str, Number],
+    routine: str = "",
 ) -> Row:
-    """Return a call on these arrays as a row; those of bfloat16 are of its bits."""
+    """Return a call on these arrays as a row; those of bfloat16 are of its bits.
+
+    ``routine`` is that of a product, by default the usual one.
+    """
     variant = entry.Variant(kernel, dtypes)
     places: list[tuple[int, Shape] | None] = [
         None if view is None else (view.ctypes.data, view.shape) for view in views
     ]
-    words = entry.words(variant, places, scalars)
+    words = entry.words(variant, places, scalars, routine)
     return Row(entry.address(variant), np.array(words, np.int64))
 
 

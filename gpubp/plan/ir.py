@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, repeat
 
 from gpubp.kernels.contract import Kernel, Shape, size
 from gpubp.kernels.spec import kernel as contract
@@ -150,18 +151,23 @@ class Plan:
         return describe(self)
 
 
-def describe(plan: Plan) -> str:
-    """Return a plan as text: one line a call, its formula first, then kernel, operands and cost."""
+def describe(plan: Plan, head: str = "", remarks: Sequence[str] = ()) -> str:
+    """Return a plan as text: one line a call, its formula first, then kernel, operands and cost.
+
+    ``head`` is a line to stand above them; ``remarks`` are added to the calls, one each.
+    """
     lines = [
         f"{plan.title}: {plan.rows} rows, {plan.dtype}, {plan.flops:,} floating-point operations"
     ]
+    lines += [head] if head else []
     width = max((len(call.formula) for call in plan.calls), default=0)
+    ends = chain((f"   {remark}" if remark else "" for remark in remarks), repeat(""))
     for phase in ("forward", "backward", "update"):
         calls: tuple[Call, ...] = getattr(plan, phase)
         if calls:
             lines += ["", phase]
         for call in calls:
-            lines.append(f"  {call.formula:<{width}}   {_call_text(call)}")
+            lines.append(f"  {call.formula:<{width}}   {_call_text(call)}{next(ends)}")
     return "\n".join(lines)
 
 

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+from gpubp.kernels.numba import mkl
+
 
 @cache
 def address(dtype: str) -> int:
@@ -22,25 +24,41 @@ def address(dtype: str) -> int:
 
 
 @cache
-def _libraries() -> list[Any]:
+def libraries() -> str:
+    """Return which libraries compute products here; another text means other code.
+
+    MKL is told apart by the size of its file, because to ask it one would have to load it.
+    """
+    import scipy  # noqa: PLC0415
+
+    path = mkl.library()
+    return f"SciPy {scipy.__version__}, " + (
+        "no MKL" if path is None else f"{path.name} of {path.stat().st_size} bytes"
+    )
+
+
+@cache
+def _loaded(with_mkl: bool) -> list[Any]:
+    """Return the libraries that are loaded by the time that this is called."""
     from threadpoolctl import ThreadpoolController  # noqa: PLC0415
 
-    address("float32")  # SciPy's BLAS must be loaded to be found
+    address("float32")  # loads SciPy's
     return [lib for lib in ThreadpoolController().lib_controllers if lib.user_api == "blas"]
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Return a context in which BLAS computes on the calling thread only.
+    """Return a context in which BLAS computes on the calling thread only, MKL too if it is loaded.
 
     gpubp splits the minibatch over threads itself; BLAS threads under those would only compete.
     """
     # Not threadpoolctl's own context, which takes 40 microseconds, as much as two small steps.
-    before = [library.get_num_threads() for library in _libraries()]
+    loaded = _loaded(mkl.is_loaded())
+    before = [library.get_num_threads() for library in loaded]
     try:
-        for library in _libraries():
+        for library in loaded:
             library.set_num_threads(1)
         yield
     finally:
-        for library, threads in zip(_libraries(), before, strict=True):
+        for library, threads in zip(loaded, before, strict=True):
             library.set_num_threads(threads)

@@ -28,6 +28,8 @@ FLAGS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract", "nsz",
 
 Function = Callable[..., Any]
 
+_PREFIX = "numba-"  # of the cache folder's name
+
 _lock = threading.RLock()
 _listeners: list[Callable[[str], None]] = []
 
@@ -66,7 +68,7 @@ def folder() -> Path:
     base = os.environ.get("GPUBP_CACHE_DIR")
     if base is None:
         base = os.path.join(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "gpubp")
-    place = Path(base) / f"numba-{_digest()}"
+    place = Path(base) / f"{_PREFIX}{_digest()}"
     try:
         place.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=place):
@@ -75,11 +77,24 @@ def folder() -> Path:
         place = Path(tempfile.mkdtemp(prefix="gpubp-"))
         warnings.warn(
             f"compiled kernels can't be kept ({error}); they go to {place} and are compiled again "
-            "in the next process. Set GPUBP_CACHE_DIR to a folder that can be written.",
+            "in the next process, and nothing is chosen by measurement. Set GPUBP_CACHE_DIR to a "
+            "folder that can be written.",
             RuntimeWarning,
             stacklevel=2,
         )
     return place
+
+
+def lasts() -> bool:
+    """Return whether later processes find the cache folder again."""
+    return folder().name.startswith(_PREFIX)
+
+
+def processor() -> str:
+    """Return the processor as LLVM compiles for it: its name and what it can do."""
+    from llvmlite import binding  # noqa: PLC0415
+
+    return f"{binding.get_host_cpu_name()} {binding.get_host_cpu_features().flatten()}"
 
 
 def _digest() -> str:

@@ -1,10 +1,11 @@
 """Writes the C entry point of a kernel: from a row of int64 words to a call of the body on arrays.
 
 The words come in the order of the contract: for each operand that is present its address and the
-lengths that its view needs; then the scalars, a float as the bits of a float64; then,
-for the matrix products, the addresses of the program of tiles and of BLAS. An operand of axes
-``...`` is seen as one dimension, ``B ...`` as two; an absent optional operand reaches the body as
-None, which Numba resolves when it compiles, so each combination is a variant of its own.
+lengths that its view needs; then the scalars, a float as the bits of a float64; then, for the
+matrix products, the addresses of the program of tiles and of BLAS, one of them 0: the routine of a
+product is "tiles", "blas" (SciPy's) or "mkl". An operand of axes ``...`` is seen as one dimension,
+``B ...`` as two; an absent optional operand reaches the body as None, which Numba resolves when it
+compiles, so each combination is a variant of its own.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from importlib import import_module
 
 from gpubp.errors import unknown_name
 from gpubp.kernels.contract import Kernel, Operand, Shape, size
-from gpubp.kernels.numba import blas, compiled, gemm, gemm_bfloat16, rows_bfloat16
+from gpubp.kernels.numba import blas, compiled, gemm, gemm_bfloat16, mkl, rows_bfloat16
 from gpubp.kernels.spec import kernel as contract
 
 Number = float | int | bool
@@ -111,8 +112,12 @@ def words(
     variant: Variant,
     operands: Sequence[tuple[int, Shape] | None],
     scalars: Mapping[str, Number],
+    routine: str = "",
 ) -> list[int]:
-    """Return the argument words of a call: ``operands`` as (address, shape) or None."""
+    """Return the argument words of a call: ``operands`` as (address, shape) or None.
+
+    ``routine`` is that of a product, by default the usual one.
+    """
     kernel = contract(variant.kernel)
     row: list[int] = []
     for declared, given in zip(kernel.operands, operands, strict=True):
@@ -123,7 +128,7 @@ def words(
         value = values[scalar.name]
         row.append(_bits(value) if scalar.kind == "float" else int(value))
     if is_product(kernel):
-        row += _routines(variant, operands)
+        row += _addresses(variant, operands, routine)
     return row
 
 
@@ -132,17 +137,35 @@ def is_product(kernel: Kernel) -> bool:
     return kernel.family == "matrix" and "c" in kernel.index
 
 
-def _routines(variant: Variant, operands: Sequence[tuple[int, Shape] | None]) -> tuple[int, int]:
+def routines(dtype: str) -> tuple[str, ...]:
+    """Return the routines that there are for products of a dtype, MKL's if it is installed."""
+    if dtype == "bfloat16":
+        return ("tiles",)
+    return ("tiles", "blas") if mkl.library() is None else ("tiles", "blas", "mkl")
+
+
+def usual_routine(dtype: str, columns: int) -> str:
+    """Return the routine for a product of so many columns where nothing was measured."""
+    return "tiles" if gemm.suited(dtype, columns) else "blas"
+
+
+def _addresses(
+    variant: Variant, operands: Sequence[tuple[int, Shape] | None], routine: str
+) -> tuple[int, int]:
     """Return the addresses that a product takes: of the program of tiles, or 0, and of BLAS."""
     dtypes = variant.named
     shapes = {name: given[1] for name, given in zip(dtypes, operands, strict=True) if given}
     a, c = dtypes["a"], dtypes["c"]
     assert a is not None  # not optional in any contract
     assert c is not None
-    tiles = 0 not in shapes["a"] and gemm.suited(a, shapes["c"][-1])
-    if a == "bfloat16":
-        return gemm_bfloat16.address(c, dtypes.get("bias") or c) if tiles else 0, 0
-    return gemm.address(a) if tiles else 0, blas.address(a)
+    if 0 in shapes["a"]:  # nothing to add up: none is called
+        return 0, 0
+    routine = routine or usual_routine(a, shapes["c"][-1])
+    if routine == "tiles" and a == "bfloat16":
+        return gemm_bfloat16.address(c, dtypes.get("bias") or c), 0
+    if routine == "tiles":
+        return gemm.address(a), 0
+    return 0, (mkl if routine == "mkl" else blas).address(a)
 
 
 def _bits(value: float) -> int:

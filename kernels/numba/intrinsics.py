@@ -99,22 +99,26 @@ def _fortran_gemm(
     typingctx: Any, function: Any, trans_a: Any, trans_b: Any, m: Any, n: Any, k: Any,
     a: Any, lda: Any, b: Any, ldb: Any, beta: Any, c: Any, ldc: Any,
 ) -> Any:  # fmt: skip
-    """Call ``sgemm`` or ``dgemm`` (LP64, by reference) with alpha = 1; sizes are int64."""
+    """Call ``sgemm`` or ``dgemm`` with alpha = 1.
+
+    Sizes go by reference and have 64 bits. A routine of the LP64 interface reads the lower 32,
+    which come first; so it makes no difference for which interface MKL was loaded.
+    """
     i, f, p = types.int64, a.dtype, types.CPointer(a.dtype)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         float_type = context.get_value_type(f)
 
-        def slot(value: Any, kind: Any) -> Any:
+        def slot(value: Any, kind: Any = I64) -> Any:
             place = cgutils.alloca_once(builder, kind)
             builder.store(value if value.type == kind else builder.trunc(value, kind), place)
             return place
 
         function, ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc = args
         places = [
-            slot(ta, I8), slot(tb, I8), slot(m, I32), slot(n, I32), slot(k, I32),
-            slot(ir.Constant(float_type, 1.0), float_type), a, slot(lda, I32), b, slot(ldb, I32),
-            slot(beta, float_type), c, slot(ldc, I32),
+            slot(ta, I8), slot(tb, I8), slot(m), slot(n), slot(k),
+            slot(ir.Constant(float_type, 1.0), float_type), a, slot(lda), b, slot(ldb),
+            slot(beta, float_type), c, slot(ldc),
         ]  # fmt: skip
         signature_type = ir.FunctionType(ir.VoidType(), [place.type for place in places])
         builder.call(builder.inttoptr(function, signature_type.as_pointer()), places)

@@ -13,10 +13,11 @@ import time
 import numpy as np
 from networks import data, make
 
-import gpubp.backends.numba
 from gpubp import Dense, Dropout
+from gpubp.backends import numba_choices
 
-gpubp.backends.numba.MINIMUM_FLOPS, gpubp.backends.numba.MINIMUM_ROWS = 0, 1
+numba_choices.MINIMUM_FLOPS = 0
+numba_choices.MINIMUM_ROWS = 1
 WAY, EPOCHS = sys.argv[1], int(sys.argv[2])
 X, y = data()
 OPTIONS = {"epochs": EPOCHS, "batch_size": 7, "validation_data": (X[:9], y[:9])}

@@ -7,6 +7,7 @@ import pytest
 
 import gpubp
 from gpubp.backends import numba as backend
+from gpubp.backends import numba_choices
 from gpubp.backends.numba import NumbaExecutable, Pace
 
 
@@ -15,7 +16,7 @@ def _train(
 ) -> tuple[np.ndarray, list[float]]:
     """Train on three shares, the runs in turn on three threads or on one as ``shared`` says."""
     turns = iter(shared * 1000)
-    monkeypatch.setattr(backend, "MINIMUM_FLOPS", 0)
+    monkeypatch.setattr(numba_choices, "MINIMUM_FLOPS", 0)
     monkeypatch.setattr(Pace, "choose", lambda self, steps: (next(turns), min(steps, 3)))
     rng = np.random.default_rng(5)
     X, y = rng.standard_normal((101, 12), dtype=np.float32), rng.integers(0, 4, 101)

@@ -6,7 +6,7 @@ from host_cuda import build
 from host_cuda.driver import Machine
 
 import gpubp
-from gpubp.backends import numba
+from gpubp.backends import numba_choices
 from gpubp.backends.cupy import CupyBackend
 from gpubp.bench import phases
 from gpubp.bench.cases import Case
@@ -19,7 +19,7 @@ CASE = Case((5, 8, 3), batch=16, steps=3)
 @pytest.fixture(params=["numba", "numba on threads", "numpy", "cuda"])
 def trainer(request, monkeypatch):
     if request.param == "numba on threads":
-        monkeypatch.setattr(numba, "MINIMUM_FLOPS", 0)
+        monkeypatch.setattr(numba_choices, "MINIMUM_FLOPS", 0)
         return make_trainer(CASE, threads=2, backend="numba")
     if request.param != "cuda":
         return make_trainer(CASE, threads=1, backend=request.param)

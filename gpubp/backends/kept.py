@@ -1,0 +1,82 @@
+"""Times that were measured on this machine, kept on disk so that they are measured once.
+
+What is chosen by them changes the last bits of a result. So that the same script gives the same
+bits in every process, the first that measures something writes it down, and all others go by that,
+those that measured it at the same time too.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+Times = dict[str, float]  # seconds, by what took so long
+
+
+class Kept:
+    """A folder with a file for each thing that was measured."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def times(self, name: str, measure: Callable[[], Times]) -> Times:
+        """Return the times of a name; if there are none, those of ``measure``, which are kept.
+
+        Where they can't be kept there are none, for they would be others in the next process.
+        """
+        path = self.folder / f"{name}.json"
+        try:
+            found = _read(path)
+            if found is None:
+                self.folder.mkdir(exist_ok=True)
+                found = _write(path, measure())
+        except OSError as error:
+            warnings.warn(
+                f"measured times can't be kept in {path} ({error.strerror}), so nothing is chosen "
+                "by them. Set GPUBP_CACHE_DIR to a folder that can be written.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return {}
+        return found
+
+
+def _read(path: Path) -> Times | None:
+    """Return the times in a file; None if it is not there, or holds something else."""
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        times = {str(name): float(seconds) for name, seconds in json.loads(text).items()}
+        if not times or not all(0 < seconds < math.inf for seconds in times.values()):
+            raise ValueError("a time is missing or not positive")
+    except (AttributeError, TypeError, ValueError) as error:
+        warnings.warn(
+            f"{path} is damaged ({error}); what it held is measured again, and results may differ "
+            "in their last bits from those before",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        path.unlink(missing_ok=True)
+        return None
+    return times
+
+
+def _write(path: Path, times: Times) -> Times:
+    """Write the file if there is none yet; return what is in it then."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(times, file)
+        os.link(temporary, path)
+    except FileExistsError:  # another process was first
+        return _read(path) or times
+    finally:
+        os.unlink(temporary)
+    return times

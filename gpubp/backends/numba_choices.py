@@ -1,0 +1,235 @@
+"""What the Numba backend chooses: the routine of each product, and the shares of a minibatch.
+
+Both change the last bits of a result. A choice is the user's; else the one that the checkpoint
+holds; else by times measured on this machine (kept.py); and where there are none, or none is
+clearly the better, by a rule that looks at the plan alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from gpubp.backends import GEMMS, numba_measure
+from gpubp.backends.base import Choices
+from gpubp.backends.kept import Kept, Times
+from gpubp.errors import DeviceError, InputError, unknown_name
+from gpubp.kernels.contract import dtype_name
+from gpubp.kernels.numba import blas, compiled, entry, mkl
+from gpubp.plan.ir import TRANSIENT, Buffer, Call, Plan
+
+# So many operations and rows a share should have at least, to be worth the barriers of a thread of
+# its own. Measured on two cores.
+MINIMUM_FLOPS = 250_000
+MINIMUM_ROWS = 8
+
+_NEAR = 2  # times the least operations, or part of them: where the rule may be wrong
+_CLEARLY = 0.95  # of the time that the rule's way takes, at most, is clearly better
+_MOST_ROWS = 256  # of a minibatch, for which a product is measured: more take as long a row
+
+_ASKED, _SAVED, _RULE = "as asked", "as in the checkpoint", "by the rule"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen, and why."""
+
+    name: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.why})"
+
+
+class Chooser:
+    """The choices of a backend.
+
+    Args:
+        threads: how many threads may share a minibatch.
+        gemm: the routine of all products, or "auto".
+        shares: into how many shares a minibatch is split if it has the rows, or None.
+
+    Raises:
+        DeviceError: MKL is asked for and not installed.
+    """
+
+    def __init__(self, threads: int, gemm: str, shares: int | None) -> None:
+        if gemm == "mkl" and mkl.library() is None:
+            raise DeviceError(
+                "gemm 'mkl' can't be had: MKL is not installed; pip install 'gpubp[mkl]', or use "
+                "gemm='auto'"
+            )
+        self._threads, self._gemm, self._fixed = threads, gemm, shares
+        self._saved: dict[str, dict[str, str]] = {"products": {}, "shares": {}}
+        self._products: dict[str, Choice] = {}
+        self._shares: dict[str, Choice] = {}  # by the rows of a minibatch
+
+    def routine(self, call: Call) -> Choice | None:
+        """Return by which routine a call is computed; None if it is not a product."""
+        if not entry.is_product(call.contract):
+            return None
+        if self._gemm != "auto":
+            return Choice(self._gemm, _ASKED)
+        product = typical(call)
+        name = name_of(product)
+        if name not in self._products:
+            self._products[name] = self._routine(product, name)
+        return self._products[name]
+
+    def shares(self, plan: Plan, measure: Callable[[Sequence[int]], Times]) -> Choice:
+        """Return into how many shares the minibatch of a plan is split.
+
+        ``measure`` times a step with some numbers of shares.
+        """
+        usual, candidates = _numbers(plan, self._threads)
+        rows = str(plan.rows)
+        if self._fixed is None and not plan.update:
+            return Choice(str(usual), _RULE)
+        if self._fixed is None and rows not in self._shares:
+            name = f"step-{_digest(plan)}-{self._threads}-threads"
+            saved = self._saved["shares"].get(rows)
+            self._shares[rows] = (
+                Choice(saved, _SAVED)
+                if saved
+                else _best(name, str(usual), candidates, lambda: measure(candidates))
+            )
+        return self.shares_of(plan.rows)
+
+    def shares_of(self, rows: int) -> Choice:
+        """Return what :meth:`shares` chose for a training step on so many rows."""
+        if self._fixed is not None:
+            return Choice(str(min(self._fixed, rows)), _ASKED)
+        return self._shares[str(rows)]
+
+    def record(self) -> Choices:
+        """Return the choices that are not the user's, for a checkpoint."""
+        made = {"products": self._products, "shares": self._shares}
+        return {
+            kind: {**saved, **{name: choice.name for name, choice in made[kind].items()}}
+            for kind, saved in self._saved.items()
+        }
+
+    def restore(self, record: Choices) -> None:
+        """Choose as a :meth:`record` says.
+
+        Raises:
+            InputError: it names a routine that there is not, or a number of shares.
+        """
+        products, shares = record.get("products", {}), record.get("shares", {})
+        for name in products.values():
+            if name not in GEMMS[1:]:
+                raise unknown_name("gemm", name, GEMMS[1:])
+        for count in shares.values():
+            if count not in map(str, range(1, self._threads + 1)):
+                raise InputError(f"{count!r} shares, with {self._threads} threads")
+        self._saved = {"products": dict(products), "shares": dict(shares)}
+        self._products, self._shares = {}, {}
+
+    def _routine(self, product: Call, name: str) -> Choice:
+        saved = self._saved["products"].get(name)
+        if saved == "mkl" and mkl.library() is None:
+            warnings.warn(
+                "the model was trained with products by MKL, which is not installed, so results "
+                "will differ in their last bits; pip install 'gpubp[mkl]'",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        elif saved:
+            return Choice(saved, _SAVED)
+        c = product.named()["c"]
+        assert c is not None  # it is written
+        usual = entry.usual_routine(product.contract.working_dtype(product.operands), c.shape[-1])
+        names = [name for name in GEMMS[1:] if name != "mkl" or mkl.library() is not None]
+        if 0 in (buffer.size for buffer in product.operands if buffer is not None):
+            return Choice(usual, _RULE)
+        return _best(name, usual, names, lambda: numba_measure.routines(product, names))
+
+
+def typical(call: Call) -> Call:
+    """Return the product that a product is measured as: of a power of two of rows.
+
+    So a smaller minibatch at an epoch's end, or any number of rows to predict, finds what was
+    measured before, and gets the routine that the others have. The rows of a minibatch are those of
+    c, or where a is transposed the length of the sums.
+    """
+    flags = call.contract.bind_scalars(dict(call.scalars))
+    axes = _axes(call)
+    batch = "I" if flags.get("transpose_a") else "B"
+    rows = axes[batch]
+    axes[batch] = min(_MOST_ROWS, 1 << (rows - 1).bit_length()) if rows else 0
+    operands: list[Buffer | None] = []
+    for declared, buffer in zip(call.contract.operands, call.operands, strict=True):
+        if buffer is None:
+            operands.append(None)
+            continue
+        shape = [axes[name] for name in declared.axes]
+        if flags.get(declared.transpose):
+            shape[-2:] = shape[:-3:-1]
+        operands.append(Buffer(declared.name, tuple(shape), buffer.dtype, TRANSIENT))
+    return Call(call.kernel, tuple(operands), call.scalars)
+
+
+def name_of(product: Call) -> str:
+    """Return a name for a product, such as ``matmul-128x64x256-float32-transpose_a``."""
+    flags = product.contract.bind_scalars(dict(product.scalars))
+    axes = _axes(product)
+    lengths = "x".join(str(axes[name]) for name in ("T", "B", "I", "O") if name in axes)
+    declared = zip(product.contract.operands, product.operands, strict=True)
+    dtypes = dict.fromkeys(dtype_name(b.dtype) for o, b in declared if b is not None and o.floating)
+    return "-".join([product.kernel, lengths, *dtypes, *(name for name in flags if flags[name])])
+
+
+def _axes(product: Call) -> dict[str, int]:
+    """Return the lengths of a product's axes, of which none is "..."."""
+    axes = product.contract.bind(product.operands, dict(product.scalars))
+    return {name: length for name, length in axes.items() if isinstance(length, int)}
+
+
+def _numbers(plan: Plan, threads: int) -> tuple[int, list[int]]:
+    """Return how many shares the rule has, and all numbers that may be better.
+
+    The rule looks at the plan alone: as many as there are threads if each gets enough work.
+    """
+    least = max(1, MINIMUM_FLOPS)
+    count = max(1, min(threads, plan.rows // MINIMUM_ROWS, plan.flops // least))
+    double = min(threads, plan.rows // MINIMUM_ROWS, 2 * count)
+    numbers = [count]
+    if count > 1 and plan.flops <= _NEAR * least * count:
+        numbers.append(count // 2)
+    if double > count and plan.flops * _NEAR >= least * double:
+        numbers.append(double)
+    return count, numbers
+
+
+def _digest(plan: Plan) -> str:
+    """Return a digest of what a step takes its time for: its kernels and their shapes."""
+    shapes = [(c.kernel, [b and (b.shape, b.dtype) for b in c.operands]) for c in plan.calls]
+    return hashlib.sha256(repr(shapes).encode()).hexdigest()[:16]
+
+
+def _best(
+    name: str, usual: str, candidates: Sequence[object], measure: Callable[[], Times]
+) -> Choice:
+    """Return the candidate that is the fastest by what is kept, or the usual one."""
+    kept = _kept()
+    times = kept.times(name, measure) if kept and len(candidates) > 1 else {}
+    if usual not in times:
+        return Choice(usual, _RULE)
+    fastest = min(times, key=times.__getitem__)
+    chosen = fastest if times[fastest] < _CLEARLY * times[usual] else usual
+    said = ", ".join(f"{name} {seconds * 1e6:.3g}" for name, seconds in times.items())
+    return Choice(chosen, f"measured: {said} µs")
+
+
+@cache
+def _kept() -> Kept | None:
+    """Return where times are kept for this machine and its libraries; None if nothing is kept."""
+    if not compiled.lasts():
+        return None
+    about = f"{compiled.processor()}; {blas.libraries()}"
+    digest = hashlib.sha256(about.encode()).hexdigest()[:16]
+    return Kept(Path(compiled.folder()) / f"measured-{digest}")

@@ -1,0 +1,108 @@
+"""Times products and training steps in the ways in which the Numba backend can compute them.
+
+All on arrays of its own: nothing of a user's is read or written.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gpubp.backends.base import Array, Executable
+from gpubp.backends.kept import Times
+from gpubp.backends.numba_program import Program, aligned, make_row
+from gpubp.kernels.numba import blas, compiled, runner
+from gpubp.plan.build import SLOT
+from gpubp.plan.ir import ANY, COUNTERS, COUNTS, DATA, PARTIALS, SUMS, TRANSIENT, Call, Plan
+
+_PRODUCT_SECONDS = 0.003  # for all routines of a product; at least two turns of each
+_TURN_SECONDS = 50e-6
+_STEPS, _TURNS = 100, 8  # of small networks; the first turns are spent on trying threads
+_LENGTH = 1 << 16  # of the random numbers that arrays are filled with, over and over
+
+
+def routines(call: Call, names: Sequence[str]) -> Times:
+    """Return how long a product takes by each routine, on random numbers.
+
+    It is the processor's time of this thread, so that what else runs on the machine counts little,
+    and the least of turns that alternate.
+    """
+    views = [None if b is None else _filled(b.shape, b.dtype) for b in call.operands]
+    halt = np.zeros(1, np.int64)
+    programs = {name: Program([make_row(call, views, name)]) for name in names}
+    for program in programs.values():
+        program.words[runner.UPDATE], program.words[runner.HALT] = 1, halt.ctypes.data
+    run = compiled.c_function(runner.address("run"))
+
+    def turn(program: Program, calls: int) -> float:
+        program.words[runner.STEPS] = calls
+        start = time.thread_time()
+        run(program.words.ctypes.data)
+        return (time.thread_time() - start) / calls
+
+    with blas.one_thread():
+        least = {name: turn(program, 1) for name, program in programs.items()}  # loads code, too
+        turns, until = 0, time.thread_time() + _PRODUCT_SECONDS
+        while not turns or time.thread_time() < until:
+            for name, program in programs.items():
+                calls = max(1, int(_TURN_SECONDS / max(least[name], 1e-9)))
+                least[name] = min(least[name], turn(program, calls))
+            turns += 1
+    return least
+
+
+def steps(executables: Mapping[str, Executable]) -> Times:
+    """Return how long a training step takes by each executable, on data made for it.
+
+    It is the time on the clock, for threads wait for each other, and the least of turns.
+    """
+    counters = {}
+    for name, executable in executables.items():
+        vectors = _vectors(executable.plans)
+        executable.bind(vectors, _data(executable.plans))
+        counters[name] = vectors[COUNTERS]
+    least = dict.fromkeys(executables, np.inf)
+    for _ in range(_TURNS):
+        for name, executable in executables.items():
+            counters[name][:] = 0
+            start = time.perf_counter()
+            executable.run(_STEPS)
+            least[name] = min(least[name], (time.perf_counter() - start) / _STEPS)
+    return least
+
+
+def _vectors(plans: Sequence[Plan]) -> dict[str, Array]:
+    """Return zeros for all that outlives a step."""
+    lengths: dict[tuple[str, str], int] = {}
+    for buffer in plans[0].buffers:
+        key = buffer.region, buffer.dtype
+        lengths[key] = max(lengths.get(key, 0), buffer.offset + buffer.size)
+    return {
+        region: aligned(SLOT * len(plans) if region in (SUMS, COUNTS) else length, dtype)
+        for (region, dtype), length in lengths.items()
+        if region not in (TRANSIENT, DATA, PARTIALS)
+    }
+
+
+def _data(plans: Sequence[Plan]) -> dict[str, Array]:
+    """Return a minibatch, its rows again and again in the order of an epoch, and rates of 0."""
+    rows = sum(plan.rows for plan in plans)
+    lengths = {"permutation": _STEPS * rows, "rates": _STEPS}
+    made: dict[str, Array] = {}
+    for name, buffer in plans[0].data().items():
+        shape = tuple(lengths.get(name, rows) if n == ANY else n for n in buffer.shape)
+        whole = buffer.dtype.startswith("int") or name == "rates"
+        made[name] = np.zeros(shape, buffer.dtype) if whole else _filled(shape, buffer.dtype)
+    made["permutation"][:] = np.tile(np.arange(rows), _STEPS)
+    return made
+
+
+def _filled(shape: tuple[int, ...], dtype: str) -> Any:
+    """Return an array of random numbers from 0 to 1."""
+    numbers = np.random.default_rng(0).random(_LENGTH, np.float32)
+    array = aligned(int(np.prod(shape)), dtype).reshape(shape)
+    array[...] = np.resize(numbers, shape)
+    return array
