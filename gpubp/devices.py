@@ -74,6 +74,7 @@ class Inventory:
     processor: str
     cores: int
     blas: tuple[str, ...]
+    mkl: str | None
     numba: str | None
     driver: Driver
     cupy: str | None
@@ -164,6 +165,7 @@ def inventory() -> Inventory:
         processor=_processor(),
         cores=cores(),
         blas=_blas(),
+        mkl=_version("mkl"),
         numba=_version("numba"),
         driver=driver(),
         cupy=next(filter(None, map(_version, _CUPY)), None),

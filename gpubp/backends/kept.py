@@ -54,8 +54,8 @@ def _read(path: Path) -> Times | None:
         return None
     try:
         times = {str(name): float(seconds) for name, seconds in json.loads(text).items()}
-        if not times or not all(0 < seconds < math.inf for seconds in times.values()):
-            raise ValueError("a time is missing or not positive")
+        if not all(0 <= seconds < math.inf for seconds in times.values()):
+            raise ValueError("a time is negative or not finite")
     except (AttributeError, TypeError, ValueError) as error:
         warnings.warn(
             f"{path} is damaged ({error}); what it held is measured again, and results may differ "

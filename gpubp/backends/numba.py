@@ -90,7 +90,8 @@ class NumbaBackend(Backend):
 
         def measure(counts: Sequence[int]) -> Times:
             made = {str(n): self.prepare(_shared(plan, n, part)) for n in counts}
-            return numba_measure.steps(made)
+            with self.busy, blas.one_thread():
+                return numba_measure.steps(made)
 
         return _shared(plan, int(self._chooser.shares(plan, measure).name), part)
 
@@ -157,15 +158,12 @@ class NumbaExecutable(Executable):
 
     def run(self, steps: int) -> Outcome:
         """Run the steps, on one thread or several, whichever is the faster at the time."""
-        first, *others = (share.vectors[COUNTERS] for share in self.shares)
-        for other in others:
-            other[:] = first
         done, self._stop = 0, False
         with stopping(self._request_stop), self.backend.busy, blas.one_thread():
             while done < steps and not self._stop:
                 parallel, count = self.pace.choose(steps - done)
                 start = time.perf_counter()
-                outcome = self._segment(self._parallel if parallel else self._serial, count)
+                outcome = self.segment(parallel, count)
                 self.pace.note(parallel, count, time.perf_counter() - start)
                 done += outcome.steps
                 if outcome.reason != "finished":
@@ -185,8 +183,12 @@ class NumbaExecutable(Executable):
         """Return a buffer of the first plan as a view."""
         return self.shares[0].view(buffer)
 
-    def _segment(self, programs: Sequence[Program], steps: int) -> Outcome:
-        """Run programs side by side for a number of steps."""
+    def segment(self, parallel: bool, steps: int) -> Outcome:
+        """Run steps with the shares side by side on threads, or one after the other on one."""
+        programs = self._parallel if parallel else self._serial
+        first, *others = (share.vectors[COUNTERS] for share in self.shares)
+        for other in others:
+            other[:] = first
         for program in programs:
             program.words[runner.STEPS] = steps
         self.backend.team.run([program.words for program in programs])

@@ -95,7 +95,7 @@ class Chooser:
             self._shares[rows] = (
                 Choice(saved, _SAVED)
                 if saved
-                else _best(name, str(usual), candidates, lambda: measure(candidates))
+                else _best(name, "with", str(usual), candidates, lambda: measure(candidates))
             )
         return self.shares_of(plan.rows)
 
@@ -146,7 +146,7 @@ class Chooser:
         names = [name for name in GEMMS[1:] if name != "mkl" or mkl.library() is not None]
         if 0 in (buffer.size for buffer in product.operands if buffer is not None):
             return Choice(usual, _RULE)
-        return _best(name, usual, names, lambda: numba_measure.routines(product, names))
+        return _best(name, "by", usual, names, lambda: numba_measure.routines(product, names))
 
 
 def typical(call: Call) -> Call:
@@ -212,17 +212,20 @@ def _digest(plan: Plan) -> str:
 
 
 def _best(
-    name: str, usual: str, candidates: Sequence[object], measure: Callable[[], Times]
+    name: str, by: str, usual: str, candidates: Sequence[object], measure: Callable[[], Times]
 ) -> Choice:
-    """Return the candidate that is the fastest by what is kept, or the usual one."""
+    """Return the candidate that is the fastest by what is kept under a name, or the usual one.
+
+    ``by`` is the word that says of a time whose it is.
+    """
     kept = _kept()
     times = kept.times(name, measure) if kept and len(candidates) > 1 else {}
     if usual not in times:
         return Choice(usual, _RULE)
     fastest = min(times, key=times.__getitem__)
     chosen = fastest if times[fastest] < _CLEARLY * times[usual] else usual
-    said = ", ".join(f"{name} {seconds * 1e6:.3g}" for name, seconds in times.items())
-    return Choice(chosen, f"measured: {said} µs")
+    said = (f"{seconds * 1e6:.3g} µs {by} {way}" for way, seconds in times.items())
+    return Choice(chosen, f"measured: {', '.join(said)}")
 
 
 @cache

@@ -5,22 +5,27 @@ All on arrays of its own: nothing of a user's is read or written.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpubp.backends.base import Array, Executable
+from gpubp.backends.base import Array
 from gpubp.backends.kept import Times
-from gpubp.backends.numba_program import Program, aligned, make_row
+from gpubp.backends.numba_program import Program, aligned, dtypes_of, make_row
 from gpubp.kernels.numba import blas, compiled, runner
 from gpubp.plan.build import SLOT
 from gpubp.plan.ir import ANY, COUNTERS, COUNTS, DATA, PARTIALS, SUMS, TRANSIENT, Call, Plan
 
+if TYPE_CHECKING:
+    from gpubp.backends.numba import NumbaExecutable
+
 _PRODUCT_SECONDS = 0.003  # for all routines of a product; at least two turns of each
 _TURN_SECONDS = 50e-6
-_STEPS, _TURNS = 100, 8  # of small networks; the first turns are spent on trying threads
+_STEPS, _TURNS = 200, 8  # some milliseconds each
+_UNDISTURBED = 0.9  # of the time on the clock, at least, the threads computed
 _LENGTH = 1 << 16  # of the random numbers that arrays are filled with, over and over
 
 
@@ -31,10 +36,11 @@ def routines(call: Call, names: Sequence[str]) -> Times:
     and the least of turns that alternate.
     """
     views = [None if b is None else _filled(b.shape, b.dtype) for b in call.operands]
-    halt = np.zeros(1, np.int64)
-    programs = {name: Program([make_row(call, views, name)]) for name in names}
+    scalars = dict(call.scalars)
+    rows = {name: make_row(call.kernel, views, dtypes_of(call), scalars, name) for name in names}
+    programs = {name: Program([row]) for name, row in rows.items()}
     for program in programs.values():
-        program.words[runner.UPDATE], program.words[runner.HALT] = 1, halt.ctypes.data
+        program.words[runner.UPDATE] = 1
     run = compiled.c_function(runner.address("run"))
 
     def turn(program: Program, calls: int) -> float:
@@ -54,24 +60,40 @@ def routines(call: Call, names: Sequence[str]) -> Times:
     return least
 
 
-def steps(executables: Mapping[str, Executable]) -> Times:
+def steps(executables: Mapping[str, NumbaExecutable]) -> Times:
     """Return how long a training step takes by each executable, on data made for it.
 
-    It is the time on the clock, for threads wait for each other, and the least of turns.
+    It is the time on the clock, for threads wait for each other, and the least of turns: with the
+    shares side by side, or one after the other if that is less. One whose threads never had a
+    processor each is left out, because that says nothing of it.
     """
     counters = {}
     for name, executable in executables.items():
         vectors = _vectors(executable.plans)
         executable.bind(vectors, _data(executable.plans))
         counters[name] = vectors[COUNTERS]
-    least = dict.fromkeys(executables, np.inf)
+    ways = [
+        (name, parallel)
+        for name, executable in executables.items()
+        for parallel in (False, True)[: len(executable.plans)]
+    ]
+    least = dict.fromkeys(ways, math.inf)
     for _ in range(_TURNS):
-        for name, executable in executables.items():
+        for name, parallel in ways:
             counters[name][:] = 0
-            start = time.perf_counter()
-            executable.run(_STEPS)
-            least[name] = min(least[name], (time.perf_counter() - start) / _STEPS)
-    return least
+            seconds = _turn(executables[name], parallel)
+            least[name, parallel] = min(least[name, parallel], seconds)
+    times = {name: [least[way] for way in ways if way[0] == name] for name in executables}
+    return {name: min(found) for name, found in times.items() if math.inf not in found}
+
+
+def _turn(executable: NumbaExecutable, parallel: bool) -> float:
+    """Return how long a step took; infinity if a thread had to wait for a processor."""
+    start, used = time.perf_counter(), time.process_time()
+    executable.segment(parallel, _STEPS)
+    used, taken = time.process_time() - used, time.perf_counter() - start
+    threads = len(executable.plans) if parallel else 1
+    return taken / _STEPS if used >= _UNDISTURBED * threads * taken else math.inf
 
 
 def _vectors(plans: Sequence[Plan]) -> dict[str, Array]:
@@ -103,6 +125,6 @@ def _data(plans: Sequence[Plan]) -> dict[str, Array]:
 def _filled(shape: tuple[int, ...], dtype: str) -> Any:
     """Return an array of random numbers from 0 to 1."""
     numbers = np.random.default_rng(0).random(_LENGTH, np.float32)
-    array = aligned(int(np.prod(shape)), dtype).reshape(shape)
+    array = aligned(math.prod(shape), dtype).reshape(shape)
     array[...] = np.resize(numbers, shape)
     return array

@@ -32,6 +32,7 @@ def _devices() -> None:
     lines = [
         ("CPU", f"{found.processor}, {cores} usable"),
         ("BLAS", ", ".join(found.blas)),
+        ("MKL", found.mkl or "not installed"),
         ("Numba", found.numba or "missing: pip install numba"),
         ("GPU", str(found.driver) if found.driver.gpus else "none"),
         *((f"  {i}", _gpu(gpu)) for i, gpu in enumerate(found.driver.gpus)),

@@ -1,4 +1,4 @@
-"""``gpubp explain``: the plan of a model's training step, printed."""
+"""``gpubp explain``: the plan of a model's training step, and how it is computed here."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ from gpubp.cli import model
 def command(model_path: Path, batch_size: int, **place: Any) -> None:
     """Print what a training step of MODEL computes, call by call.
 
-    It reads like a derivation of backpropagation for that network. MODEL is the
-    file that 'gpubp train' wrote, or its folder.
+    It reads like a derivation of backpropagation for that network. On a CPU it
+    also says into how many shares a minibatch is split, and what computes each
+    matrix product, with the times by which that was chosen. MODEL is the file
+    that 'gpubp train' wrote, or its folder.
 
     \b
     Example:
       gpubp explain gpubp-run
     """
     trainer, _ = model.load_model(model_path, **place)
-    click.echo(str(trainer.plan(batch_size)))
+    click.echo(trainer.explain(batch_size))

@@ -47,6 +47,8 @@ class Options:
     test_fraction: float
     seed: int
     threads: int | None
+    gemm: str
+    shares: int | None
 
     @property
     def task(self) -> Task | None:
@@ -144,6 +146,8 @@ def new_trainer(options: Options, prepared: Prepared, place: Mapping[str, Any]) 
         l2=options.l2,
         clip_norm=options.clip_norm,
         threads=options.threads,
+        gemm=options.gemm,
+        shares=options.shares,
     )
     trainer.extra = {
         "recipe": prepared.recipe.to_json(),

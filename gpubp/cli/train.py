@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from gpubp import devices
+from gpubp.backends import GEMMS
 from gpubp.cli import model, run
 from gpubp.cli.params import Command, Name, Widths
 from gpubp.errors import CheckpointError, InputError
@@ -84,6 +85,13 @@ def _named(
 )
 @_option(
     "--threads", _COUNT, None, "Threads that share a minibatch on the CPU; otherwise one a core."
+)
+@_named("--gemm", GEMMS, "auto", "What computes matrix products on the CPU")
+@_option(
+    "--shares",
+    _COUNT,
+    None,
+    "Shares that a minibatch is split into on the CPU; otherwise as many as pay.",
 )
 @_option(
     "--out",
