@@ -99,7 +99,7 @@ class TestDevices:
         missing = devices.Driver(problem="no driver; install it")
         monkeypatch.setattr(devices, "driver", lambda: missing)
         lines = dict(self.lines(gpubp))
-        assert [*lines] == ["CPU", "BLAS", "Numba", "GPU", "CuPy", "CUDA backend", "used"]
+        assert [*lines] == ["CPU", "BLAS", "MKL", "Numba", "GPU", "CuPy", "CUDA backend", "used"]
         assert "usable" in lines["CPU"]
         assert lines["GPU"] == "none"
         assert lines["CUDA backend"] == "no driver; install it"
