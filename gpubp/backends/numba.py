@@ -32,6 +32,7 @@ _REASONS: dict[int, Literal["finished", "not finite"]] = {
     runner.NOT_FINITE: "not finite",
 }
 
+
 class NumbaBackend(Backend):
     """Runs plans in compiled code.
 

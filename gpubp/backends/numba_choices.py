@@ -69,12 +69,22 @@ class Chooser:
         self._shares: dict[str, Choice] = {}  # by the rows of a minibatch
 
     def routine(self, call: Call) -> Choice | None:
-        """Return by which routine a call is computed; None if it is not a product."""
+        """Return by which routine a call is computed; None if it is not a product.
+
+        Raises:
+            InputError: the routine that was asked for has no products of that dtype.
+        """
         if not entry.is_product(call.contract):
             return None
-        if self._gemm != "auto":
-            return Choice(self._gemm, _ASKED)
         product = typical(call)
+        if self._gemm != "auto":
+            there = entry.routines(_dtype(product))
+            if self._gemm not in there:
+                raise InputError(
+                    f"gemm {self._gemm!r} has no products of {_dtype(product)}; use 'auto' or "
+                    f"{' or '.join(map(repr, there))}"
+                )
+            return Choice(self._gemm, _ASKED)
         name = name_of(product)
         if name not in self._products:
             self._products[name] = self._routine(product, name)
@@ -130,6 +140,7 @@ class Chooser:
         self._products, self._shares = {}, {}
 
     def _routine(self, product: Call, name: str) -> Choice:
+        dtype = _dtype(product)
         saved = self._saved["products"].get(name)
         if saved == "mkl" and mkl.library() is None:
             warnings.warn(
@@ -142,9 +153,8 @@ class Chooser:
             return Choice(saved, _SAVED)
         c = product.named()["c"]
         assert c is not None  # it is written
-        usual = entry.usual_routine(product.contract.working_dtype(product.operands), c.shape[-1])
-        names = [name for name in GEMMS[1:] if name != "mkl" or mkl.library() is not None]
-        if 0 in (buffer.size for buffer in product.operands if buffer is not None):
+        usual, names = entry.usual_routine(dtype, c.shape[-1]), entry.routines(dtype)
+        if len(names) == 1 or 0 in (b.size for b in product.operands if b is not None):
             return Choice(usual, _RULE)
         return _best(name, "by", usual, names, lambda: numba_measure.routines(product, names))
 
@@ -181,6 +191,13 @@ def name_of(product: Call) -> str:
     declared = zip(product.contract.operands, product.operands, strict=True)
     dtypes = dict.fromkeys(dtype_name(b.dtype) for o, b in declared if b is not None and o.floating)
     return "-".join([product.kernel, lengths, *dtypes, *(name for name in flags if flags[name])])
+
+
+def _dtype(product: Call) -> str:
+    """Return the dtype that a product multiplies."""
+    a = product.named()["a"]
+    assert a is not None  # not optional in any contract
+    return a.dtype
 
 
 def _axes(product: Call) -> dict[str, int]:

@@ -15,6 +15,7 @@ import numpy as np
 from gpubp.backends.base import Array
 from gpubp.backends.kept import Times
 from gpubp.backends.numba_program import Program, aligned, dtypes_of, make_row
+from gpubp.kernels import bfloat16
 from gpubp.kernels.numba import blas, compiled, runner
 from gpubp.plan.build import SLOT
 from gpubp.plan.ir import ANY, COUNTERS, COUNTS, DATA, PARTIALS, SUMS, TRANSIENT, Call, Plan
@@ -126,5 +127,6 @@ def _filled(shape: tuple[int, ...], dtype: str) -> Any:
     """Return an array of random numbers from 0 to 1."""
     numbers = np.random.default_rng(0).random(_LENGTH, np.float32)
     array = aligned(math.prod(shape), dtype).reshape(shape)
-    array[...] = np.resize(numbers, shape)
+    filling = np.resize(numbers, shape)
+    array[...] = bfloat16.from_float32(filling) if dtype == "bfloat16" else filling
     return array

@@ -246,6 +246,7 @@ def portion(whole: slice, number: int, count: int, lines: int = ALIGNMENT) -> sl
 
 
 def dtypes_of(call: Call) -> tuple[str | None, ...]:
+    """Return the dtypes of a call's operands."""
     return tuple(None if buffer is None else buffer.dtype for buffer in call.operands)
 
 

@@ -8,7 +8,8 @@ import pytest
 import gpubp
 from gpubp.backends import numba as backend
 from gpubp.backends import numba_choices
-from gpubp.backends.numba import NumbaExecutable, Pace
+from gpubp.backends.numba import Pace
+from gpubp.backends.team import Team
 
 
 def _train(
@@ -40,11 +41,9 @@ def test_threads_give_the_bits_of_one_thread(
 
 def test_minibatch_is_really_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     used = []
-    segment = NumbaExecutable._segment
+    run = Team.run
     monkeypatch.setattr(
-        NumbaExecutable,
-        "_segment",
-        lambda self, programs, steps: used.append(len(programs)) or segment(self, programs, steps),
+        Team, "run", lambda self, programs: used.append(len(programs)) or run(self, programs)
     )
     _train(monkeypatch, (True, False))
     assert {1, 3} <= set(used)
