@@ -2,10 +2,10 @@
 
 The words come in the order of the contract: for each operand that is present its address and the
 lengths that its view needs; then the scalars, a float as the bits of a float64; then, for the
-matrix products, the addresses of the program of tiles and of BLAS, one of them 0: the routine of a
-product is "tiles", "blas" (SciPy's) or "mkl". An operand of axes ``...`` is seen as one dimension,
-``B ...`` as two; an absent optional operand reaches the body as None, which Numba resolves when it
-compiles, so each combination is a variant of its own.
+matrix products, the addresses of a program, such as that of tiles, and of BLAS, 0 where it is not
+needed: the routine of a product is "tiles", "blas" (SciPy's) or "mkl". An operand of axes ``...``
+is seen as one dimension, ``B ...`` as two; an absent optional operand reaches the body as None,
+which Numba resolves when it compiles, so each combination is a variant of its own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,15 @@ from importlib import import_module
 
 from gpubp.errors import unknown_name
 from gpubp.kernels.contract import Kernel, Operand, Shape, size
-from gpubp.kernels.numba import blas, compiled, gemm, gemm_bfloat16, mkl, rows_bfloat16
+from gpubp.kernels.numba import (
+    blas,
+    compiled,
+    gemm,
+    gemm_bfloat16,
+    gemm_bfloat16_mkl,
+    mkl,
+    rows_bfloat16,
+)
 from gpubp.kernels.spec import kernel as contract
 
 Number = float | int | bool
@@ -139,9 +147,8 @@ def is_product(kernel: Kernel) -> bool:
 
 def routines(dtype: str) -> tuple[str, ...]:
     """Return the routines that there are for products of a dtype, MKL's if it is installed."""
-    if dtype == "bfloat16":
-        return ("tiles",)
-    return ("tiles", "blas") if mkl.library() is None else ("tiles", "blas", "mkl")
+    blas, intel = () if dtype == "bfloat16" else ("blas",), ("mkl",) if mkl.library() else ()
+    return ("tiles", *blas, *intel)
 
 
 def usual_routine(dtype: str, columns: int) -> str:
@@ -152,7 +159,7 @@ def usual_routine(dtype: str, columns: int) -> str:
 def _addresses(
     variant: Variant, operands: Sequence[tuple[int, Shape] | None], routine: str
 ) -> tuple[int, int]:
-    """Return the addresses that a product takes: of the program of tiles, or 0, and of BLAS."""
+    """Return the addresses that a product takes: of the program or 0, and of BLAS or 0."""
     dtypes = variant.named
     shapes = {name: given[1] for name, given in zip(dtypes, operands, strict=True) if given}
     a, c = dtypes["a"], dtypes["c"]
@@ -161,8 +168,11 @@ def _addresses(
     if 0 in shapes["a"]:  # nothing to add up: none is called
         return 0, 0
     routine = routine or usual_routine(a, shapes["c"][-1])
-    if routine == "tiles" and a == "bfloat16":
-        return gemm_bfloat16.address(c, dtypes.get("bias") or c), 0
+    if a == "bfloat16":
+        bias = dtypes.get("bias") or c
+        if routine == "tiles":
+            return gemm_bfloat16.address(c, bias), 0
+        return gemm_bfloat16_mkl.address(c, bias), mkl.address(a)
     if routine == "tiles":
         return gemm.address(a), 0
     return 0, (mkl if routine == "mkl" else blas).address(a)

@@ -191,10 +191,13 @@ def _lanes(dtype: str) -> int:
 
 @njit(**FLAGS)
 def product(
-    program: int, a: Any, b: Any, c: Any, transpose_a: bool, transpose_b: bool,
+    program: int, library: int, a: Any, b: Any, c: Any, transpose_a: bool, transpose_b: bool,
     start: int, bias: Any, relu: bool,
 ) -> None:  # fmt: skip
-    """c = op(a) op(b) + what ``start`` says, by the program at an address; ``relu``: at least 0."""
+    """c = op(a) op(b) + what ``start`` says, by the program at an address; ``relu``: at least 0.
+
+    ``library`` is the address of a routine for a program that needs one.
+    """
     place = scratch(pointer(program, "int64"), 16)
     words = carray(place, (16,))
     words[0], words[1], words[2] = a.ctypes.data, b.ctypes.data, c.ctypes.data
@@ -202,5 +205,5 @@ def product(
     words[4] = a.shape[0] if transpose_a else a.shape[1]
     words[6], words[7], words[8] = transpose_a, transpose_b, start
     words[9], words[10] = bias.ctypes.data, relu
-    words[11], words[12] = a.shape[1], c.shape[1]
+    words[11], words[12], words[13] = a.shape[1], c.shape[1], library
     call(program, place)

@@ -24,12 +24,12 @@ from gpubp.kernels.numba.tile_bfloat16 import SUITED_TO_PAIRS, Pairs, turn_pairs
 
 _LANES = REGISTER // 4
 _PART = 384  # turns of a tile's loop, of which each is an element or a pair of the sums
-_BLOCK = 256  # rows of c
-_SPAN = 16 * VECTORS * _LANES  # columns of c
+BLOCK = 256  # rows of c
+SPAN = 16 * VECTORS * _LANES  # columns of c
 # What is laid may end a square, or a vector, behind what is there of it.
-_STACK_A = _BLOCK * _PART + (ROWS + 1) * _LANES
+_STACK_A = BLOCK * _PART + (ROWS + 1) * _LANES
 _STACK_B = VECTORS * _LANES * (_PART + _LANES)
-_STACK_C = _BLOCK * _SPAN
+_STACK_C = BLOCK * SPAN
 
 
 @jit_as("lay_pairs")
@@ -63,40 +63,40 @@ def _lay_wide(
             target[k * width + j] = source[k * down + j * right] if j < columns else 0
 
 
-def _sums(c: Any, length: int, rows: int, columns: int, start: int, place: Any) -> Any:
+def begin_block(c: Any, length: int, rows: int, columns: int, start: int, place: Any) -> Any:
     """Return where a block of c is summed up, and how far its rows are from each other there."""
 
 
-@overload(_sums, strict=False)
-def _sums_of(c: Any, length: int, rows: int, columns: int, start: int, place: Any) -> Any:
+@overload(begin_block, strict=False)
+def _begin_block_of(c: Any, length: int, rows: int, columns: int, start: int, place: Any) -> Any:
     if c.dtype != bfloat16:
         return lambda c, length, rows, columns, start, place: (c, length)
 
     def beside(c: Any, length: int, rows: int, columns: int, start: int, place: Any) -> Any:
         if start == FROM_C:
-            _convert(c, length, rows, columns, place, _SPAN)
-        return place, _SPAN
+            _convert(c, length, rows, columns, place, SPAN)
+        return place, SPAN
 
     return beside
 
 
-def _round(sums: Any, rows: int, columns: int, c: Any, length: int) -> None:
+def end_block(sums: Any, rows: int, columns: int, c: Any, length: int) -> None:
     """Round a block to c, if that is where it belongs."""
 
 
-@overload(_round, strict=False)
-def _round_to(sums: Any, rows: int, columns: int, c: Any, length: int) -> Any:
+@overload(end_block, strict=False)
+def _end_block_of(sums: Any, rows: int, columns: int, c: Any, length: int) -> Any:
     if c.dtype != bfloat16:
         return lambda sums, rows, columns, c, length: None
-    return lambda sums, rows, columns, c, length: _convert(sums, _SPAN, rows, columns, c, length)
+    return lambda sums, rows, columns, c, length: _convert(sums, SPAN, rows, columns, c, length)
 
 
-def _wide(bias: Any, columns: int, place: Any) -> Any:
+def wide_bias(bias: Any, columns: int, place: Any) -> Any:
     """Return a bias as float32."""
 
 
-@overload(_wide, strict=False)
-def _wide_of(bias: Any, columns: int, place: Any) -> Any:
+@overload(wide_bias, strict=False)
+def _wide_bias_of(bias: Any, columns: int, place: Any) -> Any:
     if bias.dtype != bfloat16:
         return lambda bias, columns, place: bias
 
@@ -166,20 +166,20 @@ def _gemm(name: str, depth: int, lay: Callable[..., None], multiply: Callable[..
         lda, ldb = rows if transpose_a else inner, inner if transpose_b else columns
         model = pointer(0, "float32")
         place_a, place_b = scratch(model, _STACK_A), scratch(model, _STACK_B)
-        place_c, place_bias = scratch(model, _STACK_C), scratch(model, _SPAN)
-        for j in range(0, columns, _SPAN):
-            span = min(_SPAN, columns - j)
+        place_c, place_bias = scratch(model, _STACK_C), scratch(model, SPAN)
+        for j in range(0, columns, SPAN):
+            span = min(SPAN, columns - j)
             of_b = ahead(b, j * ldb if transpose_b else j)
-            of_bias = _wide(ahead(bias, j), span if start == FROM_BIAS else 0, place_bias)
-            for i in range(0, rows, _BLOCK):
-                height = min(_BLOCK, rows - i)
+            of_bias = wide_bias(ahead(bias, j), span if start == FROM_BIAS else 0, place_bias)
+            for i in range(0, rows, BLOCK):
+                height = min(BLOCK, rows - i)
                 of_a, of_c = ahead(a, i if transpose_a else i * lda), ahead(c, i * columns + j)
-                sums, ldc = _sums(of_c, columns, height, span, start, place_c)
+                sums, ldc = begin_block(of_c, columns, height, span, start, place_c)
                 block(
                     of_a, of_b, sums, ldc, height, inner, span, lda, ldb, transpose_a, transpose_b,
                     start, of_bias, least, lowest, place_a, place_b,
                 )  # fmt: skip
-                _round(sums, height, span, of_c, columns)
+                end_block(sums, height, span, of_c, columns)
 
     return gemm
 

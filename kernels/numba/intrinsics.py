@@ -10,7 +10,7 @@ import platform
 from typing import Any
 
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
@@ -99,12 +99,12 @@ def _fortran_gemm(
     typingctx: Any, function: Any, trans_a: Any, trans_b: Any, m: Any, n: Any, k: Any,
     a: Any, lda: Any, b: Any, ldb: Any, beta: Any, c: Any, ldc: Any,
 ) -> Any:  # fmt: skip
-    """Call ``sgemm`` or ``dgemm`` with alpha = 1.
+    """Call ``sgemm``, ``dgemm`` or ``gemm_bf16bf16f32`` with alpha = 1.
 
     Sizes go by reference and have 64 bits. A routine of the LP64 interface reads the lower 32,
     which come first; so it makes no difference for which interface MKL was loaded.
     """
-    i, f, p = types.int64, a.dtype, types.CPointer(a.dtype)
+    i, f = types.int64, c.dtype
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         float_type = context.get_value_type(f)
@@ -124,7 +124,7 @@ def _fortran_gemm(
         builder.call(builder.inttoptr(function, signature_type.as_pointer()), places)
         return context.get_dummy_value()
 
-    return types.void(i, i, i, i, i, i, p, i, p, i, f, p, i), codegen
+    return types.void(i, i, i, i, i, i, a, i, b, i, f, c, i), codegen
 
 
 def gemm(
@@ -151,7 +151,7 @@ def _no_sums(
 def _by_blas(
     function: int, a: Any, b: Any, c: Any, transpose_a: bool, transpose_b: bool, accumulate: bool
 ) -> None:
-    """Ask for cᵀ = op(b)ᵀ op(a)ᵀ: BLAS is column-major, where the same memory is transposed."""
+    """Take the arrays apart."""
     rows, columns = c.shape
     inner = a.shape[0] if transpose_a else a.shape[1]
     if c.size == 0:
@@ -160,16 +160,26 @@ def _by_blas(
         if not accumulate:
             c[:] = 0
         return
+    gemm_of_part(
+        function, data(a), data(b), data(c), rows, inner, columns,
+        rows if transpose_a else inner, inner if transpose_b else columns, columns,
+        transpose_a, transpose_b, accumulate,
+    )  # fmt: skip
+
+
+@njit
+def gemm_of_part(
+    function: int, a: Any, b: Any, c: Any, rows: int, inner: int, columns: int,
+    lda: int, ldb: int, ldc: int, transpose_a: bool, transpose_b: bool, accumulate: bool,
+) -> None:  # fmt: skip
+    """Row-major c = op(a) op(b) (+ c) on parts of matrices, by pointers and lengths of rows.
+
+    BLAS is column-major, where the same memory is transposed: it is asked for cᵀ = op(b)ᵀ op(a)ᵀ.
+    """
     n, t = 78, 84  # the letters N and T
     _fortran_gemm(
-        function,
-        t if transpose_b else n,
-        t if transpose_a else n,
-        columns, rows, inner,
-        data(b), inner if transpose_b else columns,
-        data(a), rows if transpose_a else inner,
-        c.dtype.type(1.0 if accumulate else 0.0),
-        data(c), columns,
+        function, t if transpose_b else n, t if transpose_a else n, columns, rows, inner,
+        b, ldb, a, lda, 1.0 if accumulate else 0.0, c, ldc,
     )  # fmt: skip
 
 

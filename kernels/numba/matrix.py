@@ -1,7 +1,7 @@
 """Matrix products by tiles or BLAS, bias addition and bias gradient.
 
-Products take two addresses: of the program of tiles for this dtype, and of the Fortran gemm. The
-first is 0 where the second is to be called (see gemm.suited).
+Products take two addresses: of a program that computes the whole, out of tiles or with the help of
+the second; and of the Fortran gemm that is called where the first is 0 (see entry.py).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def matmul(
     """c = a b, or c += a b."""
     if tiles != 0:
         start = FROM_C if accumulate else FROM_ZERO
-        _product(tiles, a, b, c, transpose_a, transpose_b, start, c, False)
+        _product(tiles, blas, a, b, c, transpose_a, transpose_b, start, c, False)
     else:
         fortran_gemm(blas, a, b, c, transpose_a, transpose_b, accumulate)
 
@@ -49,7 +49,7 @@ def matmul_bias(
 ) -> None:
     """c = a b + bias."""
     if tiles != 0:
-        _product(tiles, a, b, c, transpose_a, transpose_b, FROM_BIAS, bias, False)
+        _product(tiles, blas, a, b, c, transpose_a, transpose_b, FROM_BIAS, bias, False)
     else:
         fortran_gemm(blas, a, b, c, transpose_a, transpose_b, False)
         bias_add(c, bias, c)
@@ -62,7 +62,7 @@ def matmul_bias_relu(
 ) -> None:  # fmt: skip
     """c = max(a b + bias, 0); mask: a bit for each element of c that is above 0."""
     if tiles != 0:
-        _product(tiles, a, b, c, transpose_a, transpose_b, FROM_BIAS, bias, True)
+        _product(tiles, blas, a, b, c, transpose_a, transpose_b, FROM_BIAS, bias, True)
     else:
         fortran_gemm(blas, a, b, c, transpose_a, transpose_b, False)
         for i in range(c.shape[0]):

@@ -15,6 +15,7 @@ from typing import Any
 
 _NAME = "libmkl_rt.so"
 _SEQUENTIAL = 1
+_ROUTINES = {"float32": "sgemm_", "float64": "dgemm_", "bfloat16": "gemm_bf16bf16f32_"}
 
 
 @cache
@@ -33,9 +34,8 @@ def library() -> Path | None:
 
 @cache
 def address(dtype: str) -> int:
-    """Return the address of ``sgemm_`` (float32) or ``dgemm_`` (float64), by reference."""
-    routine = {"float32": "sgemm_", "float64": "dgemm_"}[dtype]
-    return int(ctypes.cast(getattr(_loaded(), routine), ctypes.c_void_p).value or 0)
+    """Return the address of the Fortran gemm for matrices of a dtype."""
+    return int(ctypes.cast(getattr(_loaded(), _ROUTINES[dtype]), ctypes.c_void_p).value or 0)
 
 
 def is_loaded() -> bool:

@@ -16,6 +16,7 @@ from gpubp.backends.numba_choices import Choice, name_of, typical
 from gpubp.backends.numba_program import aligned, dtypes_of, make_row
 from gpubp.callbacks import Callback
 from gpubp.errors import CheckpointError, DeviceError, InputError
+from gpubp.kernels.bfloat16 import from_float32, to_float32
 from gpubp.kernels.numba import blas, compiled, gemm, mkl
 from gpubp.plan.ir import TRANSIENT, Buffer, Call
 
@@ -57,12 +58,15 @@ def machine(monkeypatch, tmp_path):
     return install
 
 
-def product(kernel, rows, inner, columns, *flags, dtype="float32"):
-    """A call of a product on buffers."""
+def product(kernel, rows, inner, columns, *flags, dtype="float32", wide=None):
+    """A call of a product on buffers; ``wide`` is the dtype of c and bias if it is another."""
     a = (inner, rows) if "transpose_a" in flags else (rows, inner)
     b = (columns, inner) if "transpose_b" in flags else (inner, columns)
     shapes = [a, b, *([(columns,)] if "bias" in kernel else []), (rows, columns)]
-    buffers = [Buffer("abcd"[i], shape, dtype, TRANSIENT) for i, shape in enumerate(shapes)]
+    buffers = [
+        Buffer("abcd"[i], shape, dtype if i < 2 else wide or dtype, TRANSIENT)
+        for i, shape in enumerate(shapes)
+    ]
     mask = [None] if kernel == "matmul_bias_relu" else []
     return Call(kernel, (*buffers, *mask), tuple((flag, True) for flag in flags))
 
@@ -98,6 +102,52 @@ def test_every_routine_computes_every_product(routine, dtype, kernel, flags, sha
         compiled.c_function(row.address)(row.words.ctypes.data)
     result = views[3 if bias else 2]
     np.testing.assert_allclose(result, expected, rtol=0, atol=200 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize(
+    "routine",
+    ["tiles", pytest.param("mkl", marks=pytest.mark.skipif(not mkl.library(), reason="no MKL"))],
+)
+@pytest.mark.parametrize(
+    ("kernel", "wide", "flags"),
+    [
+        (kernel, wide, flags)
+        for kernel in KERNELS
+        for wide in (["bfloat16"] if "relu" in kernel else ["bfloat16", "float32"])
+        for flags in KERNELS[kernel]
+    ],
+)
+@pytest.mark.parametrize("shape", [(1, 1, 1), (7, 3, 2), (33, 51, 17), (4, 0, 5), (300, 70, 800)])
+def test_products_of_bfloat16_are_rounded_once(routine, wide, kernel, flags, shape):
+    """Bias and ReLU come before that; the largest shape is beyond a block in rows and columns."""
+    rng = np.random.default_rng(1)
+    call = product(kernel, *shape, *flags, dtype="bfloat16", wide=wide)
+    values = [x and rng.standard_normal(x.shape).astype(np.float32) for x in call.operands]
+    views = [
+        x and (from_float32(v) if x.dtype == "bfloat16" else v)
+        for x, v in zip(call.operands, values, strict=True)
+    ]
+    operands = zip(call.operands, views, strict=True)
+    exact = [to_float32(v) if x.dtype == "bfloat16" else v.copy() for x, v in operands if x]
+    a, b, *bias, c = (x.astype(np.float64) for x in exact)
+    expected = (a.T if "transpose_a" in flags else a) @ (b.T if "transpose_b" in flags else b)
+    expected += c if "accumulate" in flags else 0
+    expected = expected + bias[0] if bias else expected
+    expected = np.maximum(expected, 0) if "relu" in kernel else expected
+    row = as_row(call, views, routine)
+    with blas.one_thread():
+        compiled.c_function(row.address)(row.words.ctypes.data)
+    result = views[3 if bias else 2]
+    result = to_float32(result) if wide == "bfloat16" else result
+    rounding = 1.01 * 2.0**-8 if wide == "bfloat16" else 0.0  # half a unit in the last place
+    np.testing.assert_allclose(result, expected, rtol=rounding, atol=1e-4)
+
+
+def test_a_routine_that_has_no_bfloat16_is_refused():
+    trainer = make(gemm="blas", precision="bf16")
+    trainer.initialize(5)
+    with pytest.raises(InputError, match="gemm 'blas' has no products of bfloat16; use 'auto' or"):
+        trainer.fit(*data(), batch_size=16)
 
 
 def test_a_product_goes_to_the_routine_that_is_named():

@@ -20,7 +20,7 @@ flags = st.booleans()
 
 @njit
 def multiply(program, a, b, c, transpose_a, transpose_b, start, bias, relu):
-    product(program, a, b, c, transpose_a, transpose_b, start, bias, relu)
+    product(program, 0, a, b, c, transpose_a, transpose_b, start, bias, relu)
 
 
 def run(a, b, c, transpose_a, transpose_b, start=tile.FROM_ZERO, bias=None, relu=False):
