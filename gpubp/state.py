@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 Tensors = dict[str, NDArray[Any]]
 
+# How threads share work: what the names of the document and of a trainer's arguments are.
+_SHARING = ("threads", "gemm", "shares", "share_by")
+
 _STATE = "optimizer."  # prefixes of the tensors that are not parameters
 _CALLBACK = "callback."
 
@@ -66,6 +69,7 @@ def collect(trainer: Trainer) -> tuple[Tensors, dict[str, Any]]:
         "threads": trainer.threads,
         "gemm": trainer.gemm,
         "shares": trainer.shares,
+        "share_by": trainer.share_by,
         "choices": trainer._backend.choices(),
         "epoch": trainer.epoch,
         "progress": engine.progress(),
@@ -90,6 +94,7 @@ def rebuild(
     threads: int | None,
     gemm: str | None,
     shares: int | None,
+    share_by: str | None,
 ) -> Trainer:
     """Return the trainer that tensors and document describe.
 
@@ -117,15 +122,15 @@ def rebuild(
     with _describing(path):
         settings = _settings(document)
         choices = dict(document["choices"])
-    if threads is not None or shares is not None:
+    if (threads, shares, share_by) != (None, None, None):
         choices["shares"] = {}
     if gemm is not None:
         choices["products"] = {}
-    given = {"threads": threads, "gemm": gemm, "shares": shares}
+    given = {"threads": threads, "gemm": gemm, "shares": shares, "share_by": share_by}
     given = {name: value for name, value in given.items() if value is not None}
     settings |= given
     if given:
-        backends.check(settings["threads"], settings["gemm"], settings["shares"])
+        backends.check(*(settings[name] for name in _SHARING))
     with _describing(path):
         trainer = kind(
             **settings,
@@ -170,7 +175,7 @@ def _settings(document: Mapping[str, Any]) -> dict[str, Any]:
         "optimizer": OPTIMIZERS.from_config(document["optimizer"]),
         "schedule": SCHEDULES.from_config(document["schedule"]),
         "seed": document["seed"],
-        **{name: document[name] for name in ("threads", "gemm", "shares")},
+        **{name: document[name] for name in _SHARING},
         **{name: regularization[name] for name in ("l1", "l2", "clip_norm", "clip_value")},
     }
 

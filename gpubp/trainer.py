@@ -68,12 +68,14 @@ class Trainer:
         clip_norm: the largest norm of the whole gradient; None does not clip.
         clip_value: the largest size of a gradient's element; None does not clip.
         threads: how many threads may share a minibatch on the CPU; None takes one a core. Results
-            depend on it in their last bits, as on the next two.
+            depend on it in their last bits, as on the next three.
         gemm: what computes the matrix products of the numba backend: "tiles" (its own code),
             "blas" (SciPy's), "mkl" (if it is installed), or "auto", for each product the one that
             is measured to be the fastest, once a machine.
         shares: into how many shares the numba backend splits a minibatch, at most ``threads``; None
             goes by the operations of a step, and where that is not clear by measurement.
+        share_by: by what: "rows" of the minibatch, "units" of each layer, or "auto", by what
+            threads would have to send each other and by measurement.
 
     Raises:
         InputError: a name is unknown, a setting is out of its range, or the device lacks the
@@ -99,6 +101,7 @@ class Trainer:
         threads: int | None = None,
         gemm: str = "auto",
         shares: int | None = None,
+        share_by: str = "auto",
     ) -> None:
         if not isinstance(network, Sequential):
             raise InputError(f"network is a {type(network).__name__}, needs a gpubp.Sequential")
@@ -111,8 +114,8 @@ class Trainer:
         self.seed = seed
         self.regularization = Regularization(l1, l2, clip_value, clip_norm)
         self.threads = devices.cores() if threads is None else threads
-        self.gemm, self.shares = gemm, shares
-        backends.check(self.threads, gemm, shares)
+        self.gemm, self.shares, self.share_by = gemm, shares, share_by
+        backends.check(self.threads, gemm, shares, share_by)
         self._settle(devices.resolve(device, backend), precision)
         self._engine: Engine | None = None
         self._one_target = False  # targets came as a vector, so predictions go out as one
@@ -138,7 +141,8 @@ class Trainer:
         devices.check_precision(choice, precision)
         self._backend = backends.create(
             choice.backend, self.threads,
-            gemm=self.gemm, shares=self.shares, index=choice.index, precision=precision,
+            gemm=self.gemm, shares=self.shares, share_by=self.share_by,
+            index=choice.index, precision=precision,
         )  # fmt: skip
         self.precision = precision
         self.device, self.backend_name = choice.device, choice.backend
@@ -414,12 +418,13 @@ class Trainer:
         threads: int | None = None,
         gemm: str | None = None,
         shares: int | None = None,
+        share_by: str | None = None,
     ) -> Trainer:
         """Read a model file, from whatever device it was written.
 
-        Precision, threads, gemm and shares are those that it was saved with, unless others are
-        named, and what was chosen by measurement stays as it was. So is the backend if it can be
-        had on the device; else it is the fastest that can be, and ``device_reason`` says why.
+        Precision, threads and how they share work are those that it was saved with, unless others
+        are named, and what was chosen by measurement stays as it was. So is the backend if it can
+        be had on the device; else it is the fastest that can be, and ``device_reason`` says why.
 
         Raises:
             CheckpointError: it is not there, damaged, foreign or of another version.
@@ -430,7 +435,7 @@ class Trainer:
         trainer = state.rebuild(
             cls, file, *checkpoint.load(path),
             device=device, backend=backend, precision=precision,
-            threads=threads, gemm=gemm, shares=shares,
+            threads=threads, gemm=gemm, shares=shares, share_by=share_by,
         )  # fmt: skip
         trainer.saved_to = file
         return trainer

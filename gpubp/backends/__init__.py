@@ -12,8 +12,11 @@ DEVICES = {"cupy": "cuda", "numba": "cpu", "numpy": "cpu"}
 # Who computes matrix products on a CPU, or that it is chosen by measurement.
 GEMMS = ("auto", "tiles", "blas", "mkl")
 
+# By what a training step is split among threads, or that it is chosen.
+SHARE_BY = ("auto", "rows", "units")
 
-def check(threads: int, gemm: str, shares: int | None) -> None:
+
+def check(threads: int, gemm: str, shares: int | None, share_by: str) -> None:
     """Check what a user may say of how the numba backend computes.
 
     Raises:
@@ -28,6 +31,8 @@ def check(threads: int, gemm: str, shares: int | None) -> None:
         )
     if gemm not in GEMMS:
         raise unknown_name("gemm", gemm, GEMMS)
+    if share_by not in SHARE_BY:
+        raise unknown_name("share_by", share_by, SHARE_BY)
 
 
 def _is_count(value: object) -> bool:
@@ -40,6 +45,7 @@ def create(
     *,
     gemm: str = "auto",
     shares: int | None = None,
+    share_by: str = "auto",
     index: int = 0,
     precision: str = "fp32",
 ) -> Backend:
@@ -50,6 +56,7 @@ def create(
         threads: how many threads it may use at most, where it has a choice.
         gemm: one of :data:`GEMMS`, for a backend that has that choice.
         shares: into how many shares it splits a minibatch; None leaves that to it.
+        share_by: one of :data:`SHARE_BY`, for a backend that has that choice.
         index: which GPU, for a backend on CUDA.
         precision: "tf32" lets CUDA's float32 matrix products round their operands to TF32.
 
@@ -65,7 +72,7 @@ def create(
     if name == "numba":
         from gpubp.backends.numba import NumbaBackend  # noqa: PLC0415
 
-        return NumbaBackend(threads, gemm=gemm, shares=shares)
+        return NumbaBackend(threads, gemm=gemm, shares=shares, share_by=share_by)
     if name == "cupy":
         from gpubp.backends.cupy import CupyBackend  # noqa: PLC0415
         from gpubp.kernels.cuda.cupy_driver import CupyDriver  # noqa: PLC0415

@@ -19,8 +19,9 @@ import numpy as np
 from gpubp.backends import check, numba_measure
 from gpubp.backends.base import Array, Backend, Choices, Executable, Outcome, Vectors
 from gpubp.backends.kept import Times
-from gpubp.backends.numba_choices import Chooser
+from gpubp.backends.numba_choices import Choice, Chooser
 from gpubp.backends.numba_program import Share, Writer, aligned
+from gpubp.backends.numba_units import UnitWriter
 from gpubp.backends.team import Team
 from gpubp.interrupts import stopping
 from gpubp.kernels.numba import blas, compiled, eager, entry, order, runner
@@ -41,21 +42,25 @@ class NumbaBackend(Backend):
             it is kept in checkpoints.
         gemm: by which routine products are computed, one of :data:`gpubp.backends.GEMMS`.
         shares: into how many shares a minibatch is split; None chooses.
+        share_by: by what a step is split, one of :data:`gpubp.backends.SHARE_BY`.
 
     Raises:
-        InputError: ``threads`` or ``shares`` is out of its range, or there is no such routine.
+        InputError: ``threads`` or ``shares`` is out of its range, or there is nothing of
+            a name.
         DeviceError: the routine is not installed.
     """
 
     name = "numba"
     xp = np
 
-    def __init__(self, threads: int, *, gemm: str = "auto", shares: int | None = None) -> None:
-        check(threads, gemm, shares)
+    def __init__(
+        self, threads: int, *, gemm: str = "auto", shares: int | None = None, share_by: str = "auto"
+    ) -> None:
+        check(threads, gemm, shares, share_by)
         self.threads = self.max_shares = threads
         self.team = Team(threads)
         self.busy = threading.Lock()  # while a team runs
-        self._chooser = Chooser(threads, gemm, shares)
+        self._chooser = Chooser(threads, gemm, shares, share_by)
 
     def zeros(self, length: int, dtype: str) -> Array:
         """Return a new flat array of zeros, aligned to a cache line."""
@@ -89,19 +94,25 @@ class NumbaBackend(Backend):
     def split(self, plan: Plan, part: Callable[[Rows], Plan]) -> tuple[Plan, ...]:
         """Return plans for shares of as many rows, give or take one, as the choice is."""
 
-        def measure(counts: Sequence[int]) -> Times:
-            made = {str(n): self.prepare(_shared(plan, n, part)) for n in counts}
+        def measure(names: Sequence[str]) -> Times:
+            made = {
+                name: NumbaExecutable(self, _shared(plan, name, part), by_units="units" in name)
+                for name in names
+            }
             with self.busy, blas.one_thread():
                 return numba_measure.steps(made)
 
-        return _shared(plan, int(self._chooser.shares(plan, measure).name), part)
+        return _shared(plan, self._chooser.shares(plan, measure).name, part)
 
     def explain(self, plans: Sequence[Plan]) -> tuple[str, list[str]]:
         """Return the number of shares, and the routine of each product, with the reasons."""
         count = self._chooser.shares_of(sum(plan.rows for plan in plans))
         routines = map(self._chooser.routine, plans[0].calls)
+        if self._split_by_units(plans):
+            tiles = Choice("tiles", "as shares by units take")
+            routines = (choice and tiles for choice in routines)
         return (
-            f"shares of the rows: {count}; threads: {self.threads} at most",
+            f"shares of a step: {count}; threads: {self.threads} at most",
             [f"by {choice}" if choice else "" for choice in routines],
         )
 
@@ -119,11 +130,16 @@ class NumbaBackend(Backend):
 
     def prepare(self, plans: Sequence[Plan]) -> NumbaExecutable:
         """Return plans made ready to run."""
-        return NumbaExecutable(self, plans)
+        by_units = len(plans) > 1 and bool(plans[0].update) and self._split_by_units(plans)
+        return NumbaExecutable(self, plans, by_units=by_units)
+
+    def _split_by_units(self, plans: Sequence[Plan]) -> bool:
+        return "units" in self._chooser.shares_of(sum(plan.rows for plan in plans)).name
 
 
-def _shared(plan: Plan, count: int, part: Callable[[Rows], Plan]) -> tuple[Plan, ...]:
-    """Return the plans of a number of shares."""
+def _shared(plan: Plan, name: str, part: Callable[[Rows], Plan]) -> tuple[Plan, ...]:
+    """Return the plans of a number of shares, which their name begins with."""
+    count = int(name.split(maxsplit=1)[0])
     if count == 1:
         return (plan,)
     bounds = [plan.rows * number // count for number in range(count + 1)]
@@ -133,8 +149,11 @@ def _shared(plan: Plan, count: int, part: Callable[[Rows], Plan]) -> tuple[Plan,
 class NumbaExecutable(Executable):
     """Programs of bound shares, and the choice between one thread and several."""
 
-    def __init__(self, backend: NumbaBackend, plans: Sequence[Plan]) -> None:
+    def __init__(
+        self, backend: NumbaBackend, plans: Sequence[Plan], *, by_units: bool = False
+    ) -> None:
         super().__init__(plans)
+        self.writer = UnitWriter if by_units else Writer
         self.backend = backend
         self.shares = [Share(plan, backend.routine) for plan in plans]
         self.pace = Pace(choice=len(plans) > 1)
@@ -146,7 +165,7 @@ class NumbaExecutable(Executable):
         self._take_data(data)
         for number, share in enumerate(self.shares):
             share.bind(vectors, data, number)
-        self._writer = Writer(self.shares, self._barrier)
+        self._writer = self.writer(self.shares, self._barrier)
         self._serial = [self._writer.serial()]
         self._parallel = self._writer.parallel() if len(self.shares) > 1 else self._serial
         self.bound = True

@@ -14,18 +14,23 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from gpubp.backends import GEMMS, numba_measure
+from gpubp.backends import GEMMS, SHARE_BY, numba_measure
 from gpubp.backends.base import Choices
 from gpubp.backends.kept import Kept, Times
+from gpubp.backends.numba_units import LINE, divisible, products
 from gpubp.errors import DeviceError, InputError, unknown_name
 from gpubp.kernels.contract import dtype_name
 from gpubp.kernels.numba import blas, compiled, entry, mkl
-from gpubp.plan.ir import TRANSIENT, Buffer, Call, Plan
+from gpubp.plan.ir import GRADS, TRANSIENT, Buffer, Call, Plan
 
 # So many operations and rows a share should have at least, to be worth the barriers of a thread of
 # its own. Measured on two cores.
 MINIMUM_FLOPS = 250_000
 MINIMUM_ROWS = 8
+
+# A step is split by units if it has more weights than so many times what layers put out, and so
+# many more for the barriers. Measured on two cores, of networks from 6 to 270 thousand weights.
+_WORTH, _MEETING = 1.5, 15_000
 
 _NEAR = 2  # times the least operations, or part of them: where the rule may be wrong
 _CLEARLY = 0.95  # of the time that the rule's way takes, at most, is clearly better
@@ -52,21 +57,22 @@ class Chooser:
         threads: how many threads may share a minibatch.
         gemm: the routine of all products, or "auto".
         shares: into how many shares a minibatch is split if it has the rows, or None.
+        share_by: by what, one of :data:`gpubp.backends.SHARE_BY`.
 
     Raises:
         DeviceError: MKL is asked for and not installed.
     """
 
-    def __init__(self, threads: int, gemm: str, shares: int | None) -> None:
+    def __init__(self, threads: int, gemm: str, shares: int | None, share_by: str) -> None:
         if gemm == "mkl" and mkl.library() is None:
             raise DeviceError(
                 "gemm 'mkl' can't be had: MKL is not installed; pip install 'gpubp[mkl]', or use "
                 "gemm='auto'"
             )
-        self._threads, self._gemm, self._fixed = threads, gemm, shares
+        self._threads, self._gemm, self._fixed, self._by = threads, gemm, shares, share_by
         self._saved: dict[str, dict[str, str]] = {"products": {}, "shares": {}}
         self._products: dict[str, Choice] = {}
-        self._shares: dict[str, Choice] = {}  # by the rows of a minibatch
+        self._shares: dict[str, Choice] = {}  # of a training step, by the rows of a minibatch
 
     def routine(self, call: Call) -> Choice | None:
         """Return by which routine a call is computed; None if it is not a product.
@@ -90,30 +96,48 @@ class Chooser:
             self._products[name] = self._routine(product, name)
         return self._products[name]
 
-    def shares(self, plan: Plan, measure: Callable[[Sequence[int]], Times]) -> Choice:
-        """Return into how many shares the minibatch of a plan is split.
+    def shares(self, plan: Plan, measure: Callable[[Sequence[str]], Times]) -> Choice:
+        """Return into what shares a step is split, such as "1", "2 by rows" or "2 by units".
 
-        ``measure`` times a step with some numbers of shares.
+        ``measure`` times a step with some of these.
+
+        Raises:
+            InputError: the user asked for shares by units, and the network can't be split so.
         """
-        usual, candidates = _numbers(plan, self._threads)
+        if not plan.update:
+            return Choice(named(_count(plan, self._threads), "rows"), _RULE)
         rows = str(plan.rows)
-        if self._fixed is None and not plan.update:
-            return Choice(str(usual), _RULE)
-        if self._fixed is None and rows not in self._shares:
-            name = f"step-{_digest(plan)}-{self._threads}-threads"
-            saved = self._saved["shares"].get(rows)
-            self._shares[rows] = (
-                Choice(saved, _SAVED)
-                if saved
-                else _best(name, "with", str(usual), candidates, lambda: measure(candidates))
-            )
-        return self.shares_of(plan.rows)
+        if rows not in self._shares:
+            self._shares[rows] = self._of_step(plan, self._saved["shares"].get(rows), measure)
+        return self._shares[rows]
 
     def shares_of(self, rows: int) -> Choice:
         """Return what :meth:`shares` chose for a training step on so many rows."""
-        if self._fixed is not None:
-            return Choice(str(min(self._fixed, rows)), _ASKED)
         return self._shares[str(rows)]
+
+    def _of_step(
+        self, plan: Plan, saved: str | None, measure: Callable[[Sequence[str]], Times]
+    ) -> Choice:
+        if saved:
+            return Choice(saved, _SAVED)
+        count = _count(plan, self._threads) if self._fixed is None else min(self._fixed, plan.rows)
+        if self._by == "units" and count > 1 and not divisible(plan, count):
+            raise InputError(
+                f"share_by='units' can't be had for this network and {count} shares: it takes "
+                f"dense layers of at least {LINE * count} inputs, in fp32 or fp64, and a "
+                "processor with AVX2; use share_by='auto' or 'rows'"
+            )
+        by = by_rule(plan, count) if self._by == "auto" else self._by
+        usual = named(count, by)
+        counts = _counts_near(plan, count, self._threads) if self._fixed is None else []
+        candidates = [usual, *(named(number, by) for number in counts)]
+        other = "rows" if by == "units" else "units"
+        if self._by == "auto" and count > 1 and divisible(plan, count):
+            candidates.append(named(count, other))
+        if self._fixed is not None and len(candidates) == 1:
+            return Choice(usual, _ASKED)
+        name = f"step-{_digest(plan)}-{self._threads}-threads"
+        return _best(name, "with", usual, candidates, lambda: measure(candidates))
 
     def record(self) -> Choices:
         """Return the choices that are not the user's, for a checkpoint."""
@@ -133,9 +157,10 @@ class Chooser:
         for name in products.values():
             if name not in GEMMS[1:]:
                 raise unknown_name("gemm", name, GEMMS[1:])
-        for count in shares.values():
-            if count not in map(str, range(1, self._threads + 1)):
-                raise InputError(f"{count!r} shares, with {self._threads} threads")
+        possible = {named(n, by) for n in range(1, self._threads + 1) for by in SHARE_BY[1:]}
+        for split in shares.values():
+            if split not in possible:
+                raise InputError(f"shares {split!r}, with {self._threads} threads")
         self._saved = {"products": dict(products), "shares": dict(shares)}
         self._products, self._shares = {}, {}
 
@@ -151,9 +176,7 @@ class Chooser:
             )
         elif saved:
             return Choice(saved, _SAVED)
-        c = product.named()["c"]
-        assert c is not None  # it is written
-        usual, names = entry.usual_routine(dtype, c.shape[-1]), entry.routines(dtype)
+        usual, names = entry.usual_routine(dtype, _c(product).shape[-1]), entry.routines(dtype)
         if len(names) == 1 or 0 in (b.size for b in product.operands if b is not None):
             return Choice(usual, _RULE)
         return _best(name, "by", usual, names, lambda: numba_measure.routines(product, names))
@@ -206,20 +229,48 @@ def _axes(product: Call) -> dict[str, int]:
     return {name: length for name, length in axes.items() if isinstance(length, int)}
 
 
-def _numbers(plan: Plan, threads: int) -> tuple[int, list[int]]:
-    """Return how many shares the rule has, and all numbers that may be better.
+def named(count: int, by: str) -> str:
+    """Return the name of a number of shares."""
+    return f"{count} by {by}" if count > 1 else "1"
 
-    The rule looks at the plan alone: as many as there are threads if each gets enough work.
+
+def by_rule(plan: Plan, count: int) -> str:
+    """Return by what a step should be split: "rows" or "units".
+
+    By rows, threads send each other gradients and parameters; by units, what layers put out and
+    its gradients, and they meet more often.
+    """
+    if count == 1 or not divisible(plan, count):
+        return "rows"
+    sent = sum(_c(call).size for call in products(plan) if _c(call).region == TRANSIENT)
+    weights = sum(_c(call).size for call in products(plan) if _c(call).region == GRADS)
+    return "units" if weights > _WORTH * sent + _MEETING else "rows"
+
+
+def _count(plan: Plan, threads: int) -> int:
+    """Return how many shares the rule has: as many as threads if each gets enough work.
+
+    The rule looks at the plan alone.
     """
     least = max(1, MINIMUM_FLOPS)
-    count = max(1, min(threads, plan.rows // MINIMUM_ROWS, plan.flops // least))
+    return max(1, min(threads, plan.rows // MINIMUM_ROWS, plan.flops // least))
+
+
+def _counts_near(plan: Plan, count: int, threads: int) -> list[int]:
+    """Return the numbers of shares that may be better than the rule's."""
+    least, numbers = max(1, MINIMUM_FLOPS), []
     double = min(threads, plan.rows // MINIMUM_ROWS, 2 * count)
-    numbers = [count]
     if count > 1 and plan.flops <= _NEAR * least * count:
         numbers.append(count // 2)
     if double > count and plan.flops * _NEAR >= least * double:
         numbers.append(double)
-    return count, numbers
+    return numbers
+
+
+def _c(product: Call) -> Buffer:
+    c = product.named()["c"]
+    assert c is not None  # it is written
+    return c
 
 
 def _digest(plan: Plan) -> str:

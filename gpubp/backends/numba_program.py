@@ -65,6 +65,7 @@ class Share:
         self.transient = {
             dtype: aligned(length, dtype) for dtype, length in self.layout.lengths.items()
         }
+        self.placed: dict[str, Array] = {}  # by name: what lies elsewhere than its plan says
         self.vectors: dict[str, Array] = {}
         self.data: dict[str, Array] = {}
 
@@ -81,6 +82,8 @@ class Share:
         """Return a buffer as an array."""
         if buffer.region == DATA:
             return self.data[buffer.name]
+        if buffer.name in self.placed:
+            return self.placed[buffer.name]
         return part(buffer, self.transient, self.layout, self.vectors).reshape(buffer.shape)
 
     def row(self, call: Call) -> Row:
@@ -246,7 +249,7 @@ def portion(whole: slice, number: int, count: int, lines: int = ALIGNMENT) -> sl
 
 
 def dtypes_of(call: Call) -> tuple[str | None, ...]:
-    """Return the dtypes of a call's operands."""
+    """Return the dtypes of a call's operands, None of one that is absent."""
     return tuple(None if buffer is None else buffer.dtype for buffer in call.operands)
 
 
@@ -261,10 +264,19 @@ def make_row(
 
     ``routine`` is that of a product, by default the usual one.
     """
+    places = [None if view is None else (view.ctypes.data, view.shape) for view in views]
+    return row_at(kernel, places, dtypes, scalars, routine)
+
+
+def row_at(
+    kernel: str,
+    places: Sequence[tuple[int, Shape] | None],
+    dtypes: tuple[str | None, ...],
+    scalars: Mapping[str, Number],
+    routine: str = "",
+) -> Row:
+    """Return a call on what lies at these addresses, seen in these shapes, as a row."""
     variant = entry.Variant(kernel, dtypes)
-    places: list[tuple[int, Shape] | None] = [
-        None if view is None else (view.ctypes.data, view.shape) for view in views
-    ]
     words = entry.words(variant, places, scalars, routine)
     return Row(entry.address(variant), np.array(words, np.int64))
 

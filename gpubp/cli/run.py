@@ -49,6 +49,7 @@ class Options:
     threads: int | None
     gemm: str
     shares: int | None
+    share_by: str
 
     @property
     def task(self) -> Task | None:
@@ -148,6 +149,7 @@ def new_trainer(options: Options, prepared: Prepared, place: Mapping[str, Any]) 
         threads=options.threads,
         gemm=options.gemm,
         shares=options.shares,
+        share_by=options.share_by,
     )
     trainer.extra = {
         "recipe": prepared.recipe.to_json(),

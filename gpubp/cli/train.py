@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from gpubp import devices
-from gpubp.backends import GEMMS
+from gpubp.backends import GEMMS, SHARE_BY
 from gpubp.cli import model, run
 from gpubp.cli.params import Command, Name, Widths
 from gpubp.errors import CheckpointError, InputError
@@ -93,6 +93,7 @@ def _named(
     None,
     "Shares that a minibatch is split into on the CPU; otherwise as many as pay.",
 )
+@_named("--share-by", SHARE_BY, "auto", "By what a step is split into shares on the CPU")
 @_option(
     "--out",
     click.Path(path_type=Path),

@@ -316,11 +316,11 @@ class TestChoices:
 
     def test_the_rule_is_kept_where_it_is_clear(self, machine):
         """A step of few operations has one share, and one of many two; between, it is measured."""
-        measured = machine(shares="2")
+        measured = machine(shares="2 by rows")
         assert plans(8) == [8]
         assert not measured
         assert plans(64) == [32, 32]
-        assert measured == ["2"]
+        assert measured == ["2 by rows"]
         machine(shares="1", name="elsewhere")
         assert plans(64) == [64]
         assert plans(512) == [256, 256]
@@ -344,7 +344,7 @@ class TestChoices:
         monkeypatch.setattr(numba_measure, "_UNDISTURBED", 1e9)
         trainer = make()
         trainer.initialize(5)
-        assert "shares of the rows: 2 (by the rule)" in trainer.explain(64)
+        assert "shares of a step: 2 by rows (by the rule)" in trainer.explain(64)
 
 
 def plans(rows, **settings):
@@ -363,7 +363,7 @@ class TestFixed:
         trained(trainer)
         text = trainer.explain(16)
         assert text.count(f"by {routine} (as asked)") == text.count("matmul") > 0
-        assert "shares of the rows: 1 (as asked)" in text
+        assert "shares of a step: 1 (as asked)" in text
         assert not measured
 
     def test_the_user_s_shares_are_made_where_there_are_rows(self, machine):
@@ -423,22 +423,22 @@ class TestCheckpoint:
 
     def test_a_run_goes_on_to_the_bit_where_other_ways_are_the_fastest(self, saved, machine):
         path, expected = saved
-        machine("tiles", "2", name="elsewhere")
+        machine("tiles", "2 by rows", name="elsewhere")
         trainer = self.resumed(path)
         np.testing.assert_array_equal(trainer.parameters(), expected)
         assert "by blas (as in the checkpoint)" in trainer.explain(64)
-        assert "shares of the rows: 1 (as in the checkpoint)" in trainer.explain(64)
+        assert "shares of a step: 1 (as in the checkpoint)" in trainer.explain(64)
 
     @pytest.mark.parametrize("anew", [{"gemm": "auto"}, {"threads": 2}, {"shares": 2}])
     def test_what_is_named_anew_is_chosen_anew(self, anew, saved, machine):
         """So the test above has something to find."""
         path, expected = saved
-        machine("tiles", "2", name="elsewhere")
+        machine("tiles", "2 by rows", name="elsewhere")
         assert not np.array_equal(self.resumed(path, **anew).parameters(), expected)
 
     def test_choices_go_along_through_other_backends(self, saved, machine, tmp_path):
         path, expected = saved
-        machine("tiles", "2", name="elsewhere")
+        machine("tiles", "2 by rows", name="elsewhere")
         moved = Trainer.load(path, backend="numpy").to("cpu", "numpy")
         moved.save(tmp_path / "moved.gpubp")
         trainer = Trainer.load(tmp_path / "moved.gpubp", backend="numba")
@@ -485,13 +485,12 @@ class TestCheckpoint:
 
 
 def test_explain_shows_what_was_measured(machine):
-    machine("blas", "2")
+    machine("blas", "2 by rows")
     trainer = make()
     trainer.initialize(5)
     head, *lines = [line for line in trainer.explain(64).splitlines() if line][1:]
-    assert head == (
-        "shares of the rows: 2 (measured: 1 µs with 2, 2 µs with 1); threads: 2 at most"
-    )
+    measured = "measured: 1 µs with 2 by rows, 2 µs with 1"
+    assert head == f"shares of a step: 2 by rows ({measured}); threads: 2 at most"
     products = [line for line in lines if "matmul" in line]
     assert all("   by blas (measured: 2 µs by tiles, 1 µs by blas" in line for line in products)
     assert len(products) == 8
