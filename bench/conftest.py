@@ -49,14 +49,17 @@ def pool() -> Iterator[Pool]:
 
 
 @pytest.fixture(scope="session")
-def roofs() -> Callable[[Case], list[dict[str, Any]]]:
-    """Return a function that measures the roofs of a case's device and precision, once."""
-    known: dict[tuple[str, str], list[dict[str, Any]]] = {}
+def roofs() -> Callable[..., list[dict[str, Any]]]:
+    """Return a function that measures the roofs of a case's device and precision, once.
 
-    def measured(case: Case) -> list[dict[str, Any]]:
-        key = case.device, case.precision
+    It takes the case, and how many cores of a CPU are at work if not all.
+    """
+    known: dict[tuple[str, str, int | None], list[dict[str, Any]]] = {}
+
+    def measured(case: Case, cores: int | None = None) -> list[dict[str, Any]]:
+        key = case.device, case.precision, cores
         if key not in known:
-            known[key] = run.roofs_of(case)
+            known[key] = run.roofs_of(case, **({"cores": cores} if cores else {}))
         return known[key]
 
     return measured

@@ -1,9 +1,10 @@
 """Says how much memory a process needed at its peak that trained for an epoch on 1 GB of float32.
 
-    python memory_probe.py memory|memmap|write FILE
+    python memory_probe.py BACKEND memory|memmap|write FILE
 
-Prints JSON: bytes at the peak, of X, of the plan, and what the process needed before X was there:
-the interpreter, the libraries, and a training on a few rows, after which all kernels are loaded.
+Prints JSON: the mean loss of the epoch, and bytes at the peak, of X, of the plan, and what the
+process needed before X was there: the interpreter, the libraries, and a training on a few rows,
+after which all kernels are loaded.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _ROWS = 10**9 // (_FEATURES * 4)
 _WRITTEN_AT_ONCE = 4096  # rows
 
 
-def main(variant: str, path: str) -> None:
+def main(backend: str, variant: str, path: str) -> None:
     """Run one variant."""
     random = np.random.default_rng(0)
     if variant == "write":
@@ -30,8 +31,8 @@ def main(variant: str, path: str) -> None:
         print("{}")
         return
     network = gpubp.Sequential(gpubp.Dense(256, "relu"), gpubp.Dense(128, "relu"), gpubp.Dense(10))
-    trainer = gpubp.Trainer(network, device="cpu", backend="numba")
-    few = random.standard_normal((2 * _BATCH, _FEATURES), dtype=np.float32)
+    trainer = gpubp.Trainer(network, backend=backend)
+    few = np.random.default_rng(1).standard_normal((2 * _BATCH, _FEATURES), dtype=np.float32)
     trainer.fit(few, np.arange(2 * _BATCH) % 10, batch_size=_BATCH)
     before = memory.process("VmHWM")
     if variant == "memmap":
@@ -39,13 +40,14 @@ def main(variant: str, path: str) -> None:
     else:
         x = np.empty((_ROWS, _FEATURES), np.float32)
         random.standard_normal(dtype=np.float32, out=x)
-    labels = random.integers(0, 10, _ROWS)
+    labels = np.random.default_rng(2).integers(0, 10, _ROWS)
     start = time.perf_counter()
     trainer.fit(x, labels, batch_size=_BATCH)
     seconds = time.perf_counter() - start
     report: dict[str, float] = {
         "peak": memory.process("VmHWM"), "before": before, "x": x.nbytes, "labels": labels.nbytes,
         "plan": _plan_bytes(trainer), "mapped": memory.process("RssFile"), "seconds": seconds,
+        "loss": trainer.history.column("loss")[-1],
     }  # fmt: skip
     print(json.dumps(report))
 

@@ -11,19 +11,13 @@ from typing import Any
 
 import pytest
 
+import suites
 from gpubp.bench.cases import Case
-from gpubp.bench.contenders import ENTRIES, Entry
+from gpubp.bench.contenders import Entry
 from gpubp.bench.processes import Pool, Worker
 from gpubp.bench.race import take_turns
-from replay import replay
 
 _ROUNDS, _QUICK_ROUNDS = 7, 2
-
-# torch.compile is not among them: it would have to compile for each round.
-_ENTRIES = [
-    e for e in ENTRIES if "cpu" in e.devices and e.role != "floor" and e.family != "torch.compile"
-    and e.setting != "numpy backend"
-]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,13 +37,29 @@ TASKS = (
 Finished = tuple[Task, dict[str, list[tuple[float, int]]]]
 
 
-@pytest.fixture(scope="module", params=TASKS, ids=lambda task: task.case.source)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    tasks = [
+        replace(task, case=replace(task.case, device=place))
+        for place in suites.places()
+        for task in TASKS
+    ]
+    pairs = [(task, entry) for task in tasks for entry in _entries(task.case)]
+    ids = [f"{task.case.source}-{task.case.device}-{entry.name}" for task, entry in pairs]
+    metafunc.parametrize(("finished", "entry"), pairs, indirect=["finished"], ids=ids)
+
+
+def _entries(case: Case) -> list[Entry]:
+    """Return who learns it: not torch.compile, which would have to compile for each round."""
+    return [entry for entry in suites.entries(case, "ours", "peer") if not entry.compiler]
+
+
+@pytest.fixture(scope="module")
 def finished(request: pytest.FixtureRequest, quick: bool, pool: Pool) -> Finished:
     """Return seconds and epochs by contender and round."""
     task: Task = request.param
-    present = [entry for entry in _ENTRIES if not entry.missing]
+    present = [entry for entry in _entries(task.case) if not entry.missing]
     workers = {
-        entry: pool.worker(entry.factory, entry.name, "cpu", task.case.precision)
+        entry: pool.worker(entry.factory, entry.name, task.case.device, task.case.precision)
         for entry in present
     }
     for entry, worker in workers.items():  # kernels are loaded and memory is taken
@@ -65,19 +75,18 @@ def finished(request: pytest.FixtureRequest, quick: bool, pool: Pool) -> Finishe
     return task, take_turns(turns, _QUICK_ROUNDS if quick else _ROUNDS)
 
 
-@pytest.mark.benchmark(timer=replay)
-@pytest.mark.parametrize("entry", _ENTRIES, ids=lambda entry: entry.name)
+@pytest.mark.benchmark(timer=suites.replay)
 def test_accuracy(benchmark: Any, finished: Finished, entry: Entry) -> None:
     task, results = finished
     if entry.missing:
         pytest.skip(entry.missing)
     seconds, epochs = zip(*results[entry.name], strict=True)
-    benchmark.group = f"time to {task.accuracy:.0%} right of {task.case.source}"
+    benchmark.group = f"time to {task.accuracy:.0%} right of {task.case.source}, {task.case.device}"
     benchmark.extra_info |= {
         "contender": entry.name, "role": entry.role, "default": not entry.setting,
         "epochs": epochs,
     }  # fmt: skip
-    replay.into(benchmark, seconds)
+    suites.replay.into(benchmark, seconds)
     assert max(epochs) < task.most_epochs, "the accuracy was not reached"
 
 

@@ -2,46 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+import suites
 from gpubp.bench import race
 from gpubp.bench.cases import Case
-from gpubp.bench.contenders import ENTRIES, Entry
+from gpubp.bench.contenders import Entry
 from gpubp.bench.processes import Pool
-from replay import replay
 
-_ROUNDS, _QUICK_ROUNDS, _SECONDS = 9, 3, 0.05
+_ROUNDS, _QUICK_ROUNDS = 9, 3
+_SECONDS, _EPOCH_SECONDS = 0.1, 0.3  # of a turn: steps alone, and epochs
 
 CASES = (Case((64, 128, 10), batch=32, steps=512), Case((784, 256, 128, 10), batch=128, steps=64))
 
-_ENTRIES = [e for e in ENTRIES if "cpu" in e.devices and e.role != "floor"]
-
-Finished = tuple[Case, dict[str, race.Result]]
+Finished = tuple[Case, dict[str, suites.Timed]]
 
 
-@pytest.fixture(scope="module", params=CASES, ids=lambda case: case.name)
-def finished(request: pytest.FixtureRequest, quick: bool, pool: Pool) -> Finished:
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    cases = [replace(case, device=place) for place in suites.places() for case in CASES]
+    pairs = [(case, entry) for case in cases for entry in suites.entries(case, "ours", "peer")]
+    ids = [f"{case.name}-{case.device}-{entry.name}" for case, entry in pairs]
+    metafunc.parametrize(("finished", "entry"), pairs, indirect=["finished"], ids=ids)
+
+
+@pytest.fixture(scope="module")
+def finished(
+    request: pytest.FixtureRequest, quick: bool, pool: Pool, roofs: suites.RoofsOf
+) -> Finished:
     case: Case = request.param
-    plan = race.Plan(_QUICK_ROUNDS if quick else _ROUNDS, _SECONDS, epoch=True)
-    return case, race.race(case, _ENTRIES, plan, pool)
+    plan = race.Plan(_QUICK_ROUNDS if quick else _ROUNDS, _SECONDS, epoch=_EPOCH_SECONDS)
+    return case, suites.timed(case, suites.entries(case, "ours", "peer"), plan, pool, roofs)
 
 
-@pytest.mark.benchmark(timer=replay)
-@pytest.mark.parametrize("entry", _ENTRIES, ids=lambda entry: entry.name)
+@pytest.mark.benchmark(timer=suites.replay)
 def test_epoch(benchmark: Any, finished: Finished, entry: Entry) -> None:
-    case, results = finished
-    result = results[entry.name]
-    if result.missing:
-        pytest.skip(result.missing)
-    if result.failure:
-        pytest.fail(result.failure, pytrace=False)
-    correct = race.correctness(case, result)
-    benchmark.group = f"epoch {case.name}, {case.rows:,} rows, and validation"
-    benchmark.extra_info |= {
-        "contender": entry.name, "role": entry.role, "default": not entry.setting,
-        "correct": correct,
-    }  # fmt: skip
-    replay.into(benchmark, result.samples["epoch"])
-    assert correct is None or correct["ok"]
+    case, found = finished
+    benchmark.group = f"epoch {case.name} {case.device}, {case.rows:,} rows, and validation"
+    suites.record(benchmark, found[entry.name], "epoch")

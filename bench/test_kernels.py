@@ -15,14 +15,17 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
+import suites
 from gpubp import backends, devices
 from gpubp.backends.base import Backend
 from gpubp.backends.modes import TOLERANCE
+from gpubp.bench import limits
+from gpubp.bench.cases import Case
 from gpubp.errors import GpubpError
 from gpubp.kernels import bfloat16, reference
-from gpubp.kernels.contract import Kernel
+from gpubp.kernels.contract import Kernel, Operand
 from gpubp.kernels.spec import KERNELS
-from gpubp.plan.ir import Buffer, Call
+from gpubp.plan.ir import ANY, Buffer, Call
 
 # Last: both folders have a networks.py.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
@@ -30,6 +33,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 import cases
 
 _ROUNDS, _QUICK_ROUNDS = 30, 5
+_DATA = ("N", "S")  # axes of the user's data
 _ROUNDED = "rounded"  # of updates: the operand that only networks of bfloat16 have
 cases.SIZES["timed"] = {
     "B": 128, "I": 256, "O": 512, "K": 64, "N": 1024, "S": 600, "P": 65_536, "T": 1,
@@ -53,7 +57,10 @@ def backend(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.mark.parametrize("kernel", KERNELS.values(), ids=lambda kernel: kernel.name)
-def test_kernel(benchmark: Any, backend: Backend, kernel: Kernel, dtype: str, quick: bool) -> None:
+def test_kernel(
+    benchmark: Any, backend: Backend, kernel: Kernel, dtype: str, quick: bool,
+    roofs: suites.RoofsOf,
+) -> None:  # fmt: skip
     call = _call(kernel, dtype)
     described = _described(call)
     if backend.name != "numpy" and not backend.has(described):
@@ -77,6 +84,23 @@ def test_kernel(benchmark: Any, backend: Backend, kernel: Kernel, dtype: str, qu
 
     with threadpool_limits(1, user_api="blas"):
         benchmark.pedantic(work, rounds=_QUICK_ROUNDS if quick else _ROUNDS, iterations=1)
+    benchmark.extra_info |= _limit(roofs, backend, described, dtype, benchmark.stats.stats.median)
+
+
+def _limit(
+    roofs: suites.RoofsOf, backend: Backend, call: Call, dtype: str, seconds: float
+) -> dict[str, Any]:
+    """Return the part of its roof that a call reached, and by what it is bound."""
+    precision = next(name for name, known in devices.PRECISIONS.items() if known == dtype)
+    device = backends.DEVICES[backend.name]
+    case = Case((1, 1), 1, 1, precision=precision, device=device)
+    here = roofs(case, cores=1) if device == "cpu" else roofs(case)
+    cost = {"flops": call.flops, "bytes": call.bytes, "calls": None}
+    limit = limits.limit(here, device, precision, cost, call.bytes)
+    if limit is None:
+        return {}
+    assert limit.seconds <= limits.SLACK * seconds, f"above its {limit.bound} roof"
+    return {"utilisation": limit.seconds / seconds, "bound": limit.bound}
 
 
 def _call(kernel: Kernel, dtype: str) -> Any:
@@ -88,12 +112,21 @@ def _call(kernel: Kernel, dtype: str) -> Any:
 
 
 def _described(call: Any) -> Call:
-    """Return the call as a plan has it, which knows what it costs."""
+    """Return the call as a plan has it, which knows what it costs: of the data, the minibatch."""
     buffers = tuple(
-        None if x is None else Buffer(o.name, x.shape, x.dtype.name, "transient")
+        None if x is None else Buffer(o.name, _shape(o, x), x.dtype.name, "transient")
         for o, x in zip(call.kernel.operands, call.operands, strict=True)
     )
     return Call(call.kernel.name, buffers, tuple(call.scalars.items()))
+
+
+def _shape(operand: Operand, array: np.ndarray) -> tuple[int, ...]:
+    """Return a shape as a plan has it, where the lengths of the data are not known."""
+    known = [
+        ANY if axis in _DATA else length
+        for axis, length in zip(operand.axes, array.shape, strict=False)
+    ]
+    return (*known, *array.shape[len(known) :])
 
 
 def _moved(backend: Backend, call: Any) -> list[Any]:

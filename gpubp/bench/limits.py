@@ -58,6 +58,24 @@ def limit(
     return Limit(bound, least[bound])
 
 
+def floor(
+    roofs: Iterable[Roof], device: str, products: Iterable[float], costs: Mapping[str, Any]
+) -> list[float]:
+    """Return the floor of a step, which no step is expected to beat, in seconds.
+
+    Its matrix products by a BLAS, and the bytes of all else at the rate of a copy.
+
+    Args:
+        roofs: of any devices.
+        device: where it is computed.
+        products: samples of the seconds that the matrix products take.
+        costs: of the step, as phases.py counts them.
+    """
+    rate = _copy_rate([roof for roof in roofs if roof["device"] == device], costs["set"])
+    moved = costs["elementwise"] / rate if rate else 0.0
+    return [seconds + moved for seconds in products]
+
+
 def check(rows: Iterable[Mapping[str, Any]]) -> None:
     """Check that nothing is above its roof.
 

@@ -16,12 +16,13 @@ from gpubp.backends.base import Executable
 from gpubp.engine import Engine
 from gpubp.feed import Data
 from gpubp.kernels.contract import WIDE
+from gpubp.kernels.spec import kernel as contract
 from gpubp.plan.ir import WIDTHS, Call, Plan
 from gpubp.plan.memory import place
 from gpubp.trainer import Trainer
 
 PHASES = ("forward", "backward", "update")
-_CYCLES = 5  # of a turn
+_CYCLES = 5  # of a turn, or fewer of a step that takes long
 
 
 class Phases:
@@ -44,8 +45,11 @@ class Phases:
         something else had a part in would say little.
         """
         each = seconds / _CYCLES / len(self._runs)
+        end = time.perf_counter() + seconds
         with self._backend.active():
-            cycles = [self._cycle(each) for _ in range(_CYCLES)]
+            cycles = [self._cycle(each)]
+            while len(cycles) < _CYCLES and time.perf_counter() < end:
+                cycles.append(self._cycle(each))
         _, best = min((cycle[0], way) for way, cycle in cycles)
         alike = [cycle for way, cycle in cycles if way == best]
         ends = [min(taken) for taken in zip(*alike, strict=True)][::-1]
@@ -139,15 +143,22 @@ def cut(plan: Plan, end: str) -> Plan:
 
 
 def costs(plan: Plan, trainer: Trainer) -> dict[str, Any]:
-    """Return for each phase and the step {"flops", "bytes", "calls"}, and the step's "set".
+    """Return for each phase and the step {"flops", "bytes", "calls"}, and two sizes in bytes.
 
-    The set is what a step works in, in bytes: it says in which cache the bytes move.
+    "set" is what a step works in: it says in which cache the bytes move. "elementwise" is what the
+    calls of a step move that are no matrix products.
     """
     found: dict[str, Any] = {name: _cost(getattr(plan, name)) for name in PHASES}
     found["step"] = _cost(plan.calls)
+    found["elementwise"] = sum(call.bytes for call in plan.calls if not _is_product(call))
     width = WIDTHS[WIDE[plan.dtype]]
     vectors = 2 + len(trainer.optimizer.state)
     return found | {"set": vectors * width * trainer.parameters().size + transient(plan)}
+
+
+def _is_product(call: Call) -> bool:
+    """Return whether a call is a matrix product, with an epilogue or without."""
+    return contract(call.kernel).family == "matrix" and "c" in call.named()
 
 
 def transient(plan: Plan) -> int:

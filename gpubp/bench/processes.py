@@ -1,13 +1,16 @@
 """Objects in processes of their own, each stopped while another has its turn.
 
 Threads of a pool that still spin for a while after their work would slow the next one, and a
-library's settings are nobody else's.
+library's settings are nobody else's. ``bench/gpu`` has processes of another kind: they start where
+gpubp can't be imported, and are never stopped, because their device is not.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -58,31 +61,47 @@ class Worker:
             self._process.communicate()
         self._said.close()
 
-    def make(self, case: Case, **arguments: object) -> None:
+    @property
+    def ended(self) -> bool:
+        """Whether its process is gone."""
+        return self._process.poll() is not None
+
+    def make(self, case: Case, *, within: float = math.inf, **arguments: object) -> None:
         """Make the object for a case, in place of the last one.
 
         Raises:
-            WorkerError: it can't be made.
+            WorkerError: it can't be made, or not within so many seconds.
         """
-        self.call("make", {"case": asdict(case), **arguments})
+        self.call("make", {"case": asdict(case), **arguments}, within=within)
 
-    def call(self, method: str, *arguments: object) -> Any:
+    def call(
+        self, method: str, *arguments: object, within: float = math.inf, **named: object
+    ) -> Any:
         """Call a method of the object; what it takes and returns is JSON.
 
         Raises:
-            WorkerError: it failed, or the process died.
+            WorkerError: it failed, the process died, or it did not return within so many seconds:
+                then the process is ended.
         """
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         self._process.send_signal(signal.SIGCONT)
         with suppress(BrokenPipeError):  # of a process that died, which the answer shows
-            print(json.dumps([method, arguments]), file=self._process.stdin, flush=True)
-        line = self._process.stdout.readline()
+            print(json.dumps([method, arguments, named]), file=self._process.stdin, flush=True)
+        line = self._answer(within)
         self._process.send_signal(signal.SIGSTOP)
         answer = json.loads(line) if line else {"error": f"the process died\n{self._last_words()}"}
         if "error" in answer:
             raise WorkerError(f"{self._factory}.{method}:\n{answer['error']}")
         return answer["result"]
+
+    def _answer(self, within: float) -> str:
+        """Return the next line; the empty text if the process died."""
+        assert self._process.stdout is not None
+        if within < math.inf and not select.select([self._process.stdout], [], [], within)[0]:
+            self._process.kill()
+            self._process.wait()
+            raise WorkerError("it took too long for the time that is left")
+        return self._process.stdout.readline()
 
     def _last_words(self) -> str:
         end = self._said.seek(0, os.SEEK_END)
@@ -104,8 +123,8 @@ class Pool:
         self._stack.close()
 
     def worker(self, factory: str, *purpose: str) -> Worker:
-        """Return the worker of a factory for a purpose."""
+        """Return the worker of a factory for a purpose, a new one if the last has ended."""
         key = (factory, *purpose)
-        if key not in self._workers:
+        if key not in self._workers or self._workers[key].ended:
             self._workers[key] = self._stack.enter_context(Worker(factory))
         return self._workers[key]

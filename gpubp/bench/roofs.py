@@ -19,7 +19,8 @@ from threadpoolctl import threadpool_limits
 from gpubp import backends, devices
 from gpubp.bench import phases
 from gpubp.bench.cases import Case
-from gpubp.bench.contenders.ours import make_trainer
+from gpubp.bench.contenders import ENTRIES
+from gpubp.bench.contenders.ours import Ours, make_trainer
 from gpubp.kernels import bfloat16
 from gpubp.kernels.cuda.driver import Gemm
 
@@ -29,15 +30,22 @@ _ROUND_SECONDS = 0.02
 
 
 class Roofs:
-    """Measurements on the CPU."""
+    """Measurements on the CPU.
+
+    Args:
+        case: whose device and precision is measured.
+        rounds: of each, of which the best counts.
+        cores: how many are at work; None is all.
+    """
 
     # Of the square products: a small cache may like one better.
     EDGES: tuple[int, ...] = (128, 256, 512, 1024)
     # Bytes of an array that is copied.
     COPIES: tuple[int, ...] = tuple(1 << exponent for exponent in (16, 18, 20, 22, 24, 26))
 
-    def __init__(self, case: Case, rounds: int) -> None:
+    def __init__(self, case: Case, rounds: int, cores: int | None = None) -> None:
         self.case, self.rounds = case, rounds
+        self.cores = cores or devices.cores()
 
     def all(self) -> list[dict[str, Any]]:
         """Return all roofs that concern the case's device and precision."""
@@ -61,6 +69,8 @@ class Roofs:
 
         By the BLAS of NumPy, that of SciPy, or what gpubp multiplies with.
         """
+        if precision == "bf16":
+            return self._narrow_gemm(edge)
         dtype = np.float64 if precision == "fp64" else np.float32
         ours = backends.create("numba")
         blas = scipy.linalg.blas.dgemm if precision == "fp64" else scipy.linalg.blas.sgemm
@@ -75,6 +85,21 @@ class Roofs:
             ]
 
         return 2 * edge**3 * self._on_all_cores(ways)
+
+    def _narrow_gemm(self, edge: int) -> float:
+        """Return the same of a product of bfloat16: gpubp's, or that of a library that is here."""
+        # A step of one layer is two square products: z and dW.
+        case = Case((edge, edge), edge, 1, precision="bf16")
+        calls = Ours(case, 1).breakdown()
+        rates = [call["flops"] / call["seconds"] * self.cores for call in calls]
+        for entry in ENTRIES:
+            if entry.role == "floor" and entry.suits(case) and not entry.missing:
+                products = entry.load()(case, self.cores, **entry.options)
+                seconds = min(
+                    products.turn(0.0, _ROUND_SECONDS)["step"] for _ in range(self.rounds)
+                )
+                rates.append(2 * 2 * edge**3 / seconds)
+        return float(max(rates))
 
     def copy(self, size: int) -> float:
         """Return the bytes a second that all cores read and write, each on arrays of its own.
@@ -104,9 +129,8 @@ class Roofs:
         Each core's best counts, while the others work, too. So a core that something else takes
         for a while does not lower the roof.
         """
-        cores = devices.cores()
-        works = [ways(np.random.default_rng(core)) for core in range(cores)]
-        with threadpool_limits(1), ThreadPoolExecutor(cores) as pool:
+        works = [ways(np.random.default_rng(core)) for core in range(self.cores)]
+        with threadpool_limits(1), ThreadPoolExecutor(self.cores) as pool:
             return max(
                 sum(1 / seconds for seconds in pool.map(partial(fastest, rounds=self.rounds), same))
                 for same in zip(*works, strict=True)

@@ -6,9 +6,10 @@ it. Nothing of it is computed later: whoever shows it reads it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gpubp import devices
@@ -22,8 +23,13 @@ FORMAT = "gpubp-bench/1"
 
 Document = dict[str, Any]
 Network = tuple[tuple[int, ...], str]  # sizes and activation
+Missing = dict[tuple[str, str], list[str]]  # contender and reason; names of cases, if not all
 
-_ROOF_ROUNDS = 3
+BUDGET, QUICK_BUDGET = 120.0, 15.0  # seconds
+
+_OURS = next(entry for entry in ENTRIES if entry.name == OURS)
+_ROOF_ROUNDS, _QUICK_ROOF_ROUNDS = 3, 1
+_START, _COMPILATION = 1.0, 8.0  # seconds until a contender is ready, about
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,10 @@ class Settings:
         sparse: whether peers, and other settings of gpubp, are timed at the middle size of the
             minibatch alone.
         quick: fewer rounds, shorter turns, and of each contender the usual setting alone.
+        budget: seconds that the run may take from the moment that the kernels are there, which
+            compile for up to a minute at the first run on a machine. Divided over the cases:
+            rounds become fewer, and contenders that there is no time for are left out. What is
+            timed has a least number of rounds none the less.
     """
 
     networks: Sequence[Network]
@@ -48,12 +58,23 @@ class Settings:
     peers: Sequence[str] = PEERS
     sparse: bool = True
     quick: bool = False
+    budget: float = BUDGET
 
-    @property
-    def plan(self) -> race.Plan:
-        """What is timed of each contender, and for how long."""
-        rounds, seconds = (5, 0.03) if self.quick else (11, 0.1)
-        return race.Plan(rounds, seconds, phases=True, epoch=True)
+    def plan(self, deadline: float = math.inf) -> race.Plan:
+        """Return what is timed of each contender, and for how long."""
+        if self.quick:
+            return race.Plan(7, 0.1, 0.05, epoch=0.05, phases=0.1, least=3, deadline=deadline)
+        # Five samples and five are the least that a Mann-Whitney test can tell apart at 1 %.
+        return race.Plan(21, 0.3, 0.1, epoch=0.1, phases=0.3, least=5, deadline=deadline)
+
+    def weight(self, case: Case) -> float:
+        """Return about how long the fewest rounds of a case take, in seconds."""
+        plan = self.plan()
+        return sum(
+            plan.least * plan.turn(entry) + (_COMPILATION if entry.compiler else _START)
+            for entry in self.entries(case)
+            if not entry.missing
+        )
 
     def cases(self) -> Iterator[Case]:
         """Yield all cases: by device and precision, then by network and minibatch."""
@@ -74,7 +95,7 @@ class Settings:
             entry
             for entry in ENTRIES
             if entry.suits(case)
-            and (entry.role == "ours" or entry.peer in self.peers)
+            and (entry.role != "peer" or entry.peer in self.peers)
             and not (self.quick and (entry.setting or entry.compiler))
             # Compiled twice, it would take as long as all the others.
             and not (entry.compiler and entry.setting and self.sparse)
@@ -99,26 +120,53 @@ def run(settings: Settings, say: Callable[[str], None] = lambda text: None) -> D
         "format": FORMAT, "quick": settings.quick, "environment": {}, "roofs": [], "rows": [],
         "breakdown": [], "memory": [], "recommendations": [], "missing": [],
     }  # fmt: skip
-    missing: dict[str, str] = {}
+    missing: Missing = {}
     with Pool() as pool:
-        for _, alike in groupby(cases, key=lambda case: (case.device, case.precision)):
-            group = list(alike)
-            say(f"roofs of {group[0].device} in {group[0].precision}")
-            _merge_roofs(document, roofs_of(group[0]))
-            for case in group:
-                say(f"{case.name}, {case.precision} on {case.device}")
-                missing |= _add_case(document, case, settings, pool)
-    document["missing"] = [{"contender": name, "why": why} for name, why in missing.items()]
+        _compile(cases, pool, say)
+        begun = time.monotonic()
+        end = begun + settings.budget
+        for place in dict.fromkeys((case.device, case.precision) for case in cases):
+            say(f"roofs of {place[0]} in {place[1]}")
+            case = next(case for case in cases if (case.device, case.precision) == place)
+            rounds = _QUICK_ROOF_ROUNDS if settings.quick else _ROOF_ROUNDS
+            _merge_roofs(document, roofs_of(case, rounds))
+        for number, case in enumerate(cases):
+            say(f"{case.name}, {case.precision} on {case.device}")
+            left = [settings.weight(other) for other in cases[number:]]
+            now = time.monotonic()
+            plan = settings.plan(now + max(0.0, end - now) * left[0] / sum(left))
+            results = race.race(case, settings.entries(case), plan, pool)
+            _note_missing(missing, case, results)
+            _add_case(document, case, results, pool)
+        taken = time.monotonic() - begun
+    document["budget"] = {"seconds": settings.budget, "taken": round(taken, 1)}
+    document["missing"] = [
+        {"contender": name, "why": why + (f" ({', '.join(cases)})" if cases else "")}
+        for (name, why), cases in missing.items()
+    ]
     document["environment"] = environment.of_run([load, environment.load()])
     document["recommendations"] = advice.recommend(document)
     return document
 
 
-def roofs_of(case: Case) -> list[Document]:
-    """Measure the roofs of a case's device and precision, in a process of their own."""
+def _compile(cases: Sequence[Case], pool: Pool, say: Callable[[str], None]) -> None:
+    """Have gpubp compile all kernels that the cases need, or load them from its cache."""
+    say("kernels, which the first run on a machine compiles")
+    alike = {(case.device, case.precision, case.activation): case for case in cases}
+    for case in alike.values():
+        worker = pool.worker(_OURS.factory, OURS, case.device, case.precision)
+        worker.make(replace(case, steps=1), threads=None)
+        worker.call("train", 1, True)
+
+
+def roofs_of(case: Case, rounds: int = _ROOF_ROUNDS, **options: Any) -> list[Document]:
+    """Measure the roofs of a case's device and precision, in a process of their own.
+
+    ``options`` are those of roofs.py.
+    """
     kind = "Roofs" if case.device == "cpu" else "CudaRoofs"
     with Worker(f"gpubp.bench.roofs:{kind}") as worker:
-        worker.make(case, rounds=_ROOF_ROUNDS)
+        worker.make(case, rounds=rounds, **options)
         found: list[Document] = worker.call("all")
     return found
 
@@ -137,13 +185,26 @@ def _what(roof: Document) -> Document:
     return {key: value for key, value in roof.items() if key != "value"}
 
 
-def _add_case(document: Document, case: Case, settings: Settings, pool: Pool) -> dict[str, str]:
-    """Race a case and add what is known then; return who could not take part, and why."""
-    results = race.race(case, settings.entries(case), settings.plan, pool)
+def _note_missing(missing: Missing, case: Case, results: Mapping[str, race.Result]) -> None:
+    """Note who could not take part in a case, and why."""
+    for name, result in results.items():
+        if result.missing:
+            cases = missing.setdefault((name, result.missing), [])
+            if result.missing == race.NO_TIME:
+                cases.append(case.name)
+        elif result.failure:
+            why = result.failure.strip().splitlines()[-1]
+            missing.setdefault((name, why), []).append(case.name)
+
+
+def _add_case(
+    document: Document, case: Case, results: Mapping[str, race.Result], pool: Pool
+) -> None:
+    """Add what is known of a case after its race."""
     ours = results[OURS]
     if ours.failure:
         raise WorkerError(ours.failure)
-    worker = pool.worker(ours.entry.factory, OURS, case.device, case.precision)
+    worker = pool.worker(_OURS.factory, OURS, case.device, case.precision)
     costs = worker.call("costs")
     where = {"network": case.network, "batch_size": case.batch, "device": case.device}
     for result in results.values():
@@ -154,11 +215,14 @@ def _add_case(document: Document, case: Case, settings: Settings, pool: Pool) ->
     document["memory"].append(
         {**where, "precision": case.precision, "bytes": worker.call("memory")}
     )
-    return {
-        name: result.missing or result.failure.strip().splitlines()[-1]
-        for name, result in results.items()
-        if result.missing or result.failure
-    }
+
+
+def costs_of(case: Case, pool: Pool) -> Document:
+    """Return the operations and bytes of gpubp's plan for a case, as phases.py counts them."""
+    worker = pool.worker(_OURS.factory, OURS, case.device, case.precision)
+    worker.make(case, threads=None)
+    found: Document = worker.call("costs")
+    return found
 
 
 def rows_of(
@@ -173,6 +237,8 @@ def rows_of(
         if result.entry.role != "ours":  # others have the same operations, but their own passes
             cost |= {"bytes": None, "calls": None}
         samples = result.samples[phase]
+        if result.entry.role == "floor":
+            samples = limits.floor(roofs, case.device, samples, costs)
         median = statistics.median(samples)
         limit = limits.limit(roofs, case.device, case.precision, cost, costs["set"])
         yield {

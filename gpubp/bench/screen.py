@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -21,6 +20,7 @@ Row = Mapping[str, Any]
 
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _BUSY = 0.5  # load a core before the run
+_LOST = 1000  # an interval whose ends are so far apart, as a ratio, says nothing
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"))
 
 
@@ -51,10 +51,11 @@ def compare(document: Document, earlier: Document, console: Console) -> None:
     for column in ("ratio", "effect", "p", ""):
         table.add_column(column, justify="right")
     for change in changes:
-        now, (low, high) = change.now, change.ratio.interval or (math.nan, math.nan)
+        now, ratio = change.now, change.ratio
+        low, high = ratio.interval or (ratio.value, ratio.value)
         table.add_row(
             f"{now.task.network}@{now.task.batch_size}", f"{now.device} {now.task.precision}",
-            now.contender, now.phase, f"{change.ratio.value:.2f} ({low:.2f}–{high:.2f})",
+            now.contender, now.phase, _estimate(statistics.Estimate(ratio.value, low, high)),
             "" if change.effect is None else f"{change.effect:+.2f}",
             "" if change.p is None else f"{change.p:.2g}", change.verdict,
         )  # fmt: skip
@@ -84,10 +85,12 @@ def _heading(document: Document) -> str:
     peers = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
     quick = ", quick" * document["quick"]
     busy = " (others used it: rely on no figure)" * (before > _BUSY * environment["cores"])
+    budget = document.get("budget")
+    took = f"; took {budget['taken']:.0f} of {budget['seconds']:.0f} s" if budget else ""
     lines = [
         f"{environment['processor']}, {environment['cores']} cores, {gpus}, {environment['os']}",
         f"gpubp {environment['gpubp']}, Python {environment['python']}, {peers}",
-        f"load of the machine: {before} before, {after} after{busy}{quick}",
+        f"load of the machine: {before} before, {after} after{busy}{quick}{took}",
     ]
     return "\n".join([*lines, *_roofs(document["roofs"])])
 
@@ -169,6 +172,8 @@ def _ratio(row: Row, ours: Row) -> str:
 
 
 def _estimate(found: statistics.Estimate) -> str:
+    if found.high > _LOST * found.low:
+        return "lost in noise"
     return f"{found.value:.2f} ({found.low:.2f}–{found.high:.2f})"
 
 

@@ -32,7 +32,7 @@ def main(factory: str) -> None:
     os.dup2(2, 1)
     made: Any = None
     for line in sys.stdin:
-        method, arguments = json.loads(line)
+        method, arguments, named = json.loads(line)
         answer: dict[str, Any] = {"result": None}
         try:
             if method == "make":
@@ -40,7 +40,7 @@ def main(factory: str) -> None:
                 gc.collect()  # the last one's memory, before the next one's is taken
                 made = _make(factory, **arguments[0])
             else:
-                answer["result"] = getattr(made, method)(*arguments)
+                answer["result"] = getattr(made, method)(*arguments, **named)
         except Exception:
             answer = {"error": traceback.format_exc()}
         print(json.dumps(answer), file=answers, flush=True)

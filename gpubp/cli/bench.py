@@ -69,10 +69,21 @@ class Sizes(click.ParamType[tuple[int, ...]]):
     help="Of torch, jax and sklearn, at every batch size, or none; otherwise those that are "
     "installed, at the middle one.",
 )
+@click.option(
+    "--budget",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="How long it may take; more time is more rounds, and narrower intervals.  "
+    f"[default: {run.BUDGET:.0f}, or {run.QUICK_BUDGET:.0f} with --quick]",
+)
 @click.option("--json", "json_file", type=_FILE, help="Write the result to this file.")
 @click.option("--html", "html_file", type=_FILE, help="Write a report to this file.")
-@click.option("--compare", "earlier", type=_FILE, help="Compare with this earlier result.")
-@click.option("--show", "shown", type=_FILE, help="Show this result, and run nothing.")
+@click.option(
+    "--compare", "earlier", type=_FILE, help="Compare with this earlier result, JSON or a report."
+)
+@click.option(
+    "--show", "shown", type=_FILE, help="Show this result, JSON or a report, and run nothing."
+)
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -133,6 +144,7 @@ def _settings(
     precisions: tuple[str, ...],
     places: str | None,
     against: tuple[str, ...] | None,
+    budget: float | None,
 ) -> tuple[run.Settings, list[dict[str, str]]]:
     """Return what to run, and which devices are missing for it and why."""
     absent = []
@@ -153,6 +165,7 @@ def _settings(
         peers=[peer for peer in PEERS if against is None or peer in against],
         sparse=against is None,
         quick=quick,
+        budget=budget or (run.QUICK_BUDGET if quick else run.BUDGET),
     )
     if not any(True for _ in settings.cases()):
         raise InputError(f"{', '.join(found)} has none of the precisions {', '.join(precisions)}")
@@ -160,14 +173,18 @@ def _settings(
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """Return the document in a file.
+    """Return the document in a file, JSON or a report that it is in.
 
     Raises:
         InputError: there is none, or of another form.
     """
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        document = report.extract(text) if text.lstrip().startswith("<") else json.loads(text)
     except (OSError, ValueError) as error:
-        raise InputError(f"{file} can't be read: {error}") from error
+        raise InputError(
+            f"{file} can't be read: {error}; give a result that 'gpubp bench' wrote with --json or "
+            "--html"
+        ) from error
     result.read(document)
     return dict(document)

@@ -45,6 +45,12 @@ def test_bytes_move_at_the_rate_of_what_holds_them(size, rate):
     assert found == limits.Limit("memory", 100 / rate)
 
 
+def test_the_floor_is_the_products_and_the_other_bytes():
+    found = limits.floor(ROOFS, "cpu", [2.0, 3.0], {"elementwise": 100, "set": 16})
+    assert found == [2.0 + 10, 3.0 + 10]
+    assert limits.floor([], "cpu", [2.0], {"elementwise": 100, "set": 16}) == [2.0]
+
+
 def row(utilisation):
     return {
         "utilisation": utilisation, "phase": "step", "network": "4-2", "batch_size": 8,

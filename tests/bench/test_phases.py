@@ -80,3 +80,8 @@ def test_costs_add_up(trainer):
     assert found["step"]["flops"] == trainer.plan(CASE.batch).flops
     # Parameters, gradients and Adam's two, and something besides.
     assert found["set"] > 4 * trainer.parameters().nbytes
+    # Some products have an epilogue, and are products none the less.
+    products = [c for c in trainer.plan(CASE.batch).calls if c.kernel.startswith("matmul")]
+    others = found["step"]["bytes"] - sum(call.bytes for call in products)
+    assert len(products) == 5
+    assert found["elementwise"] == others

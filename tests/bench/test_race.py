@@ -1,7 +1,9 @@
 """Turns, and the processes that take them."""
 
+import math
 import os
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +11,8 @@ import pytest
 
 from gpubp.bench import race
 from gpubp.bench.cases import Case
-from gpubp.bench.contenders import ENTRIES
+from gpubp.bench.contenders import ENTRIES, OURS
+from gpubp.bench.contenders.base import Contender
 from gpubp.bench.processes import Pool, Worker, WorkerError
 
 CASE = Case((4, 5, 3), batch=8, steps=4)
@@ -33,8 +36,50 @@ def test_whoever_takes_too_long_has_a_few_turns_only():
     assert found == {"a": [1] * race._LEAST_ROUNDS}
 
 
+def test_towards_the_deadline_there_are_the_fewest_rounds():
+    past, future = time.monotonic() - 1, time.monotonic() + 60
+    assert len(race.take_turns({"a": lambda: 1}, 9, least=4, deadline=past)["a"]) == 4
+    assert len(race.take_turns({"a": lambda: 1}, 9, least=4, deadline=future)["a"]) == 9
+
+
+class Slow(Contender):
+    """An epoch takes a second but for the first few, which take three; nobody waits for it."""
+
+    def __init__(self):
+        super().__init__(CASE, None)
+        self.epochs = 0
+
+    def train(self, epochs, shuffle):
+        seconds = sum(3.0 if self.epochs + i < 5 else 1.0 for i in range(epochs))
+        self.epochs += epochs
+        return seconds
+
+    def loss(self):
+        return None
+
+    def epoch(self):
+        return 7.0
+
+
+def test_a_turn_counts_only_what_comes_after_settling():
+    contender = Slow()
+    # 1, 2 and 4 epochs of which the first 5 are slow: 17 seconds, and an epoch then takes 2.
+    assert contender.turn(10.0, 30.0, epoch=3.0) == {"step": 1.0 / CASE.steps, "epoch": 7.0}
+    assert contender.epochs == 7 + 15
+    assert Slow().turn(0.0, 0.0).keys() == {"step"}
+
+
+def test_gpubp_is_timed_whatever_the_time_and_others_are_left_out():
+    usual = next(entry for entry in ENTRIES if entry.name == OURS)
+    past = race.Plan(rounds=9, seconds=0.001, least=2, deadline=time.monotonic() - 1)
+    with Pool() as pool:
+        results = race.race(CASE, [NUMPY, usual], past, pool)
+    assert results[NUMPY.name].missing == race.NO_TIME
+    assert len(results[OURS].samples["step"]) == 2
+
+
 def test_a_race_times_what_was_asked_for_and_checks_it():
-    plan = race.Plan(rounds=2, seconds=0.001, phases=True, epoch=True)
+    plan = race.Plan(rounds=2, seconds=0.001, phases=0.001, epoch=0.001)
     missing = replace(NUMPY, setting="missing", needs=("no_such_package",))
     broken = replace(NUMPY, setting="broken", options={"no_such": 1})
     with Pool() as pool:
@@ -72,6 +117,18 @@ def test_a_process_that_died_is_an_error():
         os.kill(worker._process.pid, signal.SIGKILL)
         with pytest.raises(WorkerError, match="died"):
             worker.call("loss")
+
+
+def test_whoever_takes_too_long_is_ended_and_started_anew():
+    with Pool() as pool:
+        worker = pool.worker(NUMPY.factory)
+        worker.make(CASE, threads=None, **NUMPY.options)
+        with pytest.raises(WorkerError, match="too long"):
+            worker.call("train", 10**9, False, within=0.01)
+        assert worker.ended
+        again = pool.worker(NUMPY.factory)
+        again.make(CASE, threads=None, within=math.inf, **NUMPY.options)
+        assert again.call("loss", within=60.0) > 0
 
 
 def test_a_pool_starts_a_process_once():

@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from gpubp.bench import run
+from gpubp.bench import race, run
+from gpubp.bench.contenders import ENTRIES
 from gpubp.bench.contenders.ours import make_trainer
+from gpubp.bench.processes import Pool
 from gpubp.bench.report import result
 
 
@@ -22,8 +24,11 @@ def settings():
 def document(settings):
     said = []
     found = run.run(settings, said.append)
-    assert said[0] == "roofs of cpu in fp32"
-    assert said[1:] == [f"{case.name}, fp32 on cpu" for case in settings.cases()]
+    assert said[:2] == [
+        "kernels, which the first run on a machine compiles",
+        "roofs of cpu in fp32",
+    ]
+    assert said[2:] == [f"{case.name}, fp32 on cpu" for case in settings.cases()]
     return found
 
 
@@ -86,6 +91,43 @@ def test_roofs_are_there_once(document):
     assert len(set(what)) == len(what)
     assert {kind for kind, *_ in what} == {"gemm", "copy", "call"}
     assert all(roof["value"] > 0 for roof in document["roofs"])
+
+
+def test_the_budget_is_said(document, settings):
+    assert document["budget"]["seconds"] == settings.budget
+    assert document["budget"]["taken"] > 0
+
+
+def test_who_is_cut_is_named_with_where(settings):
+    case, other = list(settings.cases())[:2]
+    entry = next(entry for entry in ENTRIES if entry.role == "peer")
+    missing = {}
+    for where in (case, other):
+        run._note_missing(missing, where, {entry.name: race.Result(entry, race.NO_TIME)})
+    failed = {entry.name: race.Result(entry, failure="Traceback\nValueError: so")}
+    run._note_missing(missing, case, failed)
+    run._note_missing(missing, other, {entry.name: race.Result(entry, "pip install it")})
+    assert missing == {
+        (entry.name, race.NO_TIME): [case.name, other.name],
+        (entry.name, "ValueError: so"): [case.name],
+        (entry.name, "pip install it"): [],
+    }
+
+
+def test_a_floor_takes_what_the_other_bytes_take(settings):
+    case = next(settings.cases())
+    entry = next(entry for entry in ENTRIES if entry.role == "floor")
+    with Pool() as pool:
+        costs = run.costs_of(case, pool)
+    roofs = [{"device": "cpu", "kind": "copy", "bytes": 4, "value": costs["elementwise"] / 3}]
+    (row,) = run.rows_of(case, race.Result(entry, samples={"step": [1.0, 2.0]}), costs, roofs)
+    assert row["samples"] == [4.0, 5.0]
+
+
+def test_a_larger_share_of_the_time_goes_to_who_has_more_to_do(settings):
+    middle, *others = sorted(settings.cases(), key=settings.weight, reverse=True)
+    assert len(settings.entries(middle)) > 1
+    assert settings.weight(middle) > settings.weight(others[-1]) > 0
 
 
 def test_of_two_measurements_the_better_roof_counts():

@@ -67,6 +67,20 @@ def test_two_results_are_compared_and_reported(gpubp, saved, tmp_path):
     assert (tmp_path / "r.html").read_text(encoding="utf-8").startswith("<!")
 
 
+def test_a_report_is_read_like_the_json_that_is_in_it(gpubp, saved, tmp_path):
+    file, page = saved("result.json"), tmp_path / "report.html"
+    first = gpubp("bench", "--show", file, "--html", page)
+    assert first.code == 0
+    shown = gpubp("bench", "--show", page, "--compare", page)
+    assert shown.code == 0
+    assert shown.out == gpubp("bench", "--show", file, "--compare", file).out
+    cut = tmp_path / "cut.html"
+    cut.write_text(page.read_text(encoding="utf-8")[:5000], encoding="utf-8")
+    done = gpubp("bench", "--show", cut)
+    assert done.code == 2
+    assert "not the whole of it" in done.err
+
+
 def test_what_is_above_its_roof_fails(gpubp, saved):
     def impossible(document):
         document["rows"][0]["utilisation"] = 3.0
@@ -96,6 +110,8 @@ def test_a_wrong_loss_fails(gpubp, saved):
         (["--devices", "gpu"], "cuda"),
         (["--against", "keras"], "torch"),
         (["--show", "absent.json"], "absent.json"),
+        (["--compare", "absent.html"], "--json"),
+        (["--budget", "0"], "budget"),
     ],
 )
 def test_wrong_use_is_explained(gpubp, arguments, words):

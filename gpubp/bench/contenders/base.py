@@ -8,6 +8,8 @@ from typing import Any
 
 from gpubp.bench.cases import Case
 
+_MOST_EPOCHS = 1000  # of a turn
+
 
 class Contender(ABC):
     """A network with its data in one library, made with the weights that everybody starts from.
@@ -36,6 +38,38 @@ class Contender(ABC):
         """Compute loss and accuracy of the rows that are held out; return the accuracy."""
         raise NotImplementedError
 
+    def turn(self, settle: float, seconds: float, **more: float) -> dict[str, float]:
+        """Have a turn: train to settle, which does not count, and then for about ``seconds``.
+
+        After a pause caches are cold and threads asleep, and who chooses as it goes how to go, as
+        gpubp does between one thread and several, has old news to go by. So everybody trains for
+        ``settle`` seconds first. How long an epoch then takes says how many make up the turn.
+
+        Args:
+            settle, seconds: at least an epoch each.
+            more: seconds by what else is timed: an "epoch" with its evaluation.
+
+        Returns:
+            the seconds of a step, as "step", and of what else is timed.
+        """
+        epoch = self._settle(settle)
+        count = _epochs(seconds, epoch)
+        found = {"step": self.train(count, True) / (count * self.case.steps)}
+        if "epoch" in more:
+            count = _epochs(more["epoch"], epoch)
+            found["epoch"] = sum(self.epoch() for _ in range(count)) / count
+        return found
+
+    def _settle(self, seconds: float) -> float:
+        """Train for so long at least; return the seconds of an epoch at the end of it."""
+        count, spent = 1, 0.0
+        while True:
+            taken = self.train(count, True)
+            spent += taken
+            if spent >= seconds or count > _MOST_EPOCHS:
+                return taken / count
+            count *= 2
+
     def epoch(self) -> float:
         """Train for a shuffled epoch and evaluate the rows held out; return the seconds."""
         start = time.perf_counter()
@@ -56,3 +90,8 @@ class Contender(ABC):
             if self.evaluate() >= accuracy:
                 break
         return time.perf_counter() - start, epochs
+
+
+def _epochs(seconds: float, epoch: float) -> int:
+    """Return how many epochs take about so long."""
+    return max(1, min(_MOST_EPOCHS, round(seconds / epoch)))

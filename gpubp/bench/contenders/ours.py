@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cached_property
 from typing import Any
 
 import gpubp
@@ -27,6 +28,14 @@ class Ours(Contender):
         """Train by ``fit``."""
         return self._fit(epochs, shuffle=shuffle)
 
+    def turn(self, settle: float, seconds: float, **more: float) -> dict[str, float]:
+        """Have a turn; ``more`` may ask for the "phases" of a step, too."""
+        found = super().turn(settle, seconds, **more)
+        if "phases" in more:
+            times = self._phases.turn(more["phases"])
+            found |= {name: times[name] for name in phases.PHASES}
+        return found
+
     def loss(self) -> float:
         """Evaluate all rows."""
         return float(self.trainer.evaluate(self.x, self.y)["loss"])
@@ -49,11 +58,9 @@ class Ours(Contender):
         )  # fmt: skip
         return stopwatch.seconds, self.trainer.epoch - before
 
-    def phases(self, seconds: float) -> dict[str, float]:
-        """Return the seconds of a step's phases, measured for about so long."""
-        if not hasattr(self, "_phases"):
-            self._phases = phases.Phases(self.trainer, self.x, self.y, self.case.batch)
-        return self._phases.turn(seconds)
+    @cached_property
+    def _phases(self) -> phases.Phases:
+        return phases.Phases(self.trainer, self.x, self.y, self.case.batch)
 
     def costs(self) -> dict[str, Any]:
         """Return operations, bytes and calls of each phase, and the bytes that a step works in."""

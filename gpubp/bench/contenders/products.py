@@ -1,7 +1,7 @@
-"""The floor: the matrix products of a step and nothing else, called from compiled code.
+"""The floor's matrix products: those of a step and nothing else, called from compiled code.
 
-OpenBLAS as SciPy brings it, on one thread, on its own threads, and with the rows of the minibatch
-split over threads that each use it alone.
+By a BLAS that is here, OpenBLAS as SciPy brings it or MKL: on one thread, on its own threads, and
+with the rows of the minibatch split over threads that each use it alone.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import ctypes
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
 from itertools import pairwise
 from typing import Any
 
@@ -22,56 +23,72 @@ from threadpoolctl import threadpool_limits
 
 from gpubp.bench.cases import Case, Product
 from gpubp.bench.contenders.base import Contender
+from gpubp.kernels import bfloat16
 
-_sgemm = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 13)(
-    get_cython_function_address("scipy.linalg.cython_blas", "sgemm")
-)
+Table = NDArray[np.int64]
 
-
-@njit(nogil=True)
-def _run(table: NDArray[np.int64], steps: int) -> None:
-    """Call sgemm with each row of addresses."""
-    for _ in range(steps):
-        for i in range(table.shape[0]):
-            r = table[i]
-            _sgemm(
-                r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9], r[10], r[11], r[12]
-            )  # fmt: skip
+_ROUTINES = {"fp32": "sgemm", "fp64": "dgemm"}
+_ROW_MAJOR, _PLAIN, _TRANSPOSED = 101, 111, 112  # of CBLAS
 
 
 class Products(Contender):
-    """All rows in one product."""
+    """All rows in one product; ``library`` is "scipy" or "mkl"."""
 
-    def __init__(self, case: Case, threads: int | None) -> None:
+    def __init__(self, case: Case, threads: int | None, library: str = "scipy") -> None:
         super().__init__(case, threads)
         self.memory: list[Any] = []  # what the addresses in the tables point to
+        narrow = case.precision == "bf16"
+        self._row = self._narrow_row if narrow else self._wide_row
+        self.run = _narrow_runner() if narrow else _wide_runner(library, _ROUTINES[case.precision])
         self.tables = self._tables()
         threadpool_limits(self._blas_threads(), user_api="blas")
         for table in self.tables:
-            _run(table, 1)
+            self.run(table, 1)
 
     def train(self, epochs: int, shuffle: bool) -> float:
         """Multiply."""
         steps = epochs * self.case.steps
         start = time.perf_counter()
-        _run(self.tables[0], steps)
+        self.run(self.tables[0], steps)
         return time.perf_counter() - start
 
     def loss(self) -> None:
         """Return None: nothing is learned."""
         return
 
-    def _tables(self) -> list[NDArray[np.int64]]:
+    def _tables(self) -> list[Table]:
         return [self._table(self.case.products(self.case.batch))]
 
     def _blas_threads(self) -> int | None:
         return self.threads
 
-    def _table(self, products: Iterable[Product]) -> NDArray[np.int64]:
-        """Return the addresses of sgemm's arguments for each product."""
-        return np.array([[self._address(v) for v in _arguments(p)] for p in products])
+    def _table(self, products: Iterable[Product]) -> Table:
+        """Return the arguments of each product."""
+        return np.array([self._row(p) for p in products], np.int64)
 
-    def _address(self, value: Any) -> int:
+    def _wide_row(self, p: Product) -> list[int]:
+        """Return the addresses of the routine's arguments for the row-major product.
+
+        BLAS is column-major, where the same memory holds the transposes: cᵀ = op(b)ᵀ op(a)ᵀ.
+        """
+        dtype = np.float64 if self.case.precision == "fp64" else np.float32
+        a, b, c = (values.astype(dtype) for values in _arrays(p))
+        letters = [np.array(b"T" if t else b"N") for t in (p.transpose_b, p.transpose_a)]
+        sizes = [np.array(n, np.int32) for n in (p.columns, p.rows, p.inner)]
+        lda, ldb, ldc = (np.array(n, np.int32) for n in _strides(p))
+        one, zero = np.array(1, dtype), np.array(0, dtype)
+        return [self._at(v) for v in [*letters, *sizes, one, b, ldb, a, lda, zero, c, ldc]]
+
+    def _narrow_row(self, p: Product) -> list[int]:
+        """Return CBLAS's arguments, bfloat16 in and float32 out, but for those always the same."""
+        a, b, c = _arrays(p)
+        lda, ldb, ldc = _strides(p)
+        turned = [_TRANSPOSED if t else _PLAIN for t in (p.transpose_a, p.transpose_b)]
+        at_a, at_b = (self._at(bfloat16.from_float32(values)) for values in (a, b))
+        return [*turned, p.rows, p.columns, p.inner, at_a, lda, at_b, ldb, self._at(c), ldc]
+
+    def _at(self, value: NDArray[Any]) -> int:
+        """Return the address of an array that is kept."""
         self.memory.append(value)
         return int(value.ctypes.data)
 
@@ -79,19 +96,19 @@ class Products(Contender):
 class Split(Products):
     """A thread for each share of the rows; nobody waits for anybody, so no step can be faster."""
 
-    def __init__(self, case: Case, threads: int | None) -> None:
+    def __init__(self, case: Case, threads: int | None, library: str = "scipy") -> None:
         self.shares = threads or len(os.sched_getaffinity(0))
-        super().__init__(case, threads)
+        super().__init__(case, threads, library)
         self.pool = ThreadPoolExecutor(self.shares)
 
     def train(self, epochs: int, shuffle: bool) -> float:
         """Multiply."""
         steps = epochs * self.case.steps
         start = time.perf_counter()
-        list(self.pool.map(lambda table: _run(table, steps), self.tables))
+        list(self.pool.map(lambda table: self.run(table, steps), self.tables))
         return time.perf_counter() - start
 
-    def _tables(self) -> list[NDArray[np.int64]]:
+    def _tables(self) -> list[Table]:
         batch, shares = self.case.batch, self.shares
         bounds = [batch * share // shares for share in range(shares + 1)]
         return [self._table(self.case.products(stop - start)) for start, stop in pairwise(bounds)]
@@ -100,20 +117,71 @@ class Split(Products):
         return 1
 
 
-def _arguments(p: Product) -> list[NDArray[Any]]:
-    """Return sgemm's arguments, each an array, for the row-major product.
-
-    BLAS is column-major, where the same memory holds the transposes: cᵀ = op(b)ᵀ op(a)ᵀ.
-    """
+def _arrays(p: Product) -> tuple[NDArray[np.float32], ...]:
     random = np.random.default_rng(4)
     a, b = (
         random.standard_normal(size, dtype=np.float32)
         for size in (p.rows * p.inner, p.inner * p.columns)
     )
-    letters = [np.array(b"T" if t else b"N") for t in (p.transpose_b, p.transpose_a)]
-    sizes = [np.array(n, np.int32) for n in (p.columns, p.rows, p.inner)]
-    lda = np.array(p.rows if p.transpose_a else p.inner, np.int32)
-    ldb = np.array(p.inner if p.transpose_b else p.columns, np.int32)
-    one, zero = np.array(1, np.float32), np.array(0, np.float32)
-    c = np.zeros(p.rows * p.columns, np.float32)
-    return [*letters, *sizes, one, b, ldb, a, lda, zero, c, np.array(p.columns, np.int32)]
+    return a, b, np.zeros(p.rows * p.columns, np.float32)
+
+
+def _strides(p: Product) -> tuple[int, int, int]:
+    """Return the leading dimensions of a, b and c, row-major."""
+    return (
+        p.rows if p.transpose_a else p.inner,
+        p.inner if p.transpose_b else p.columns,
+        p.columns,
+    )
+
+
+def _wide_runner(library: str, routine: str) -> Callable[[Table, int], None]:
+    """Return what calls a Fortran routine with each row of addresses."""
+    if library == "mkl":
+        place = ctypes.cast(getattr(_mkl(), f"{routine}_"), ctypes.c_void_p).value
+    else:
+        place = get_cython_function_address("scipy.linalg.cython_blas", routine)
+    gemm = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 13)(place)
+
+    @njit(nogil=True)
+    def run(table: Table, steps: int) -> None:
+        for _ in range(steps):
+            for i in range(table.shape[0]):
+                r = table[i]
+                gemm(
+                    r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9], r[10], r[11], r[12]
+                )  # fmt: skip
+
+    made: Callable[[Table, int], None] = run
+    return made
+
+
+def _narrow_runner() -> Callable[[Table, int], None]:
+    """Return what calls MKL's product of bfloat16, which sums in float32, with each row."""
+    number, real, at = ctypes.c_int, ctypes.c_float, ctypes.c_void_p
+    gemm = _mkl().cblas_gemm_bf16bf16f32
+    gemm.restype = None
+    gemm.argtypes = [*[number] * 6, real, at, number, at, number, real, at, number]
+
+    @njit(nogil=True)
+    def run(table: Table, steps: int) -> None:
+        for _ in range(steps):
+            for i in range(table.shape[0]):
+                r = table[i]
+                gemm(
+                    _ROW_MAJOR, r[0], r[1], r[2], r[3], r[4],
+                    1.0, r[5], r[6], r[7], r[8], 0.0, r[9], r[10],
+                )  # fmt: skip
+
+    made: Callable[[Table, int], None] = run
+    return made
+
+
+def _mkl() -> Any:
+    """Return MKL as the package ``mkl`` has it, with the threads of its own."""
+    files = {file.name: file for file in metadata.files("mkl") or ()}
+    name = next(name for name in files if name.startswith("libmkl_rt.so"))
+    path = os.path.realpath(files[name].locate())
+    # Beside it, and of another package, which MKL looks for by name and not there.
+    ctypes.CDLL(os.path.join(os.path.dirname(path), "libiomp5.so"), ctypes.RTLD_GLOBAL)
+    return ctypes.CDLL(path)

@@ -17,6 +17,7 @@ from gpubp.bench.cases import BETA1, BETA2, EPSILON, LEARNING_RATE, Case
 from gpubp.bench.contenders.base import Contender
 
 _MODULES = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
+_DTYPES = {"fp32": torch.float32, "fp64": torch.float64, "bf16": torch.bfloat16}
 _EVALUATED_ROWS = 1024
 
 
@@ -48,8 +49,7 @@ class Eager(Contender):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the mean loss."""
-        narrow = self.case.precision == "bf16"
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=narrow):
+        with self._autocast():
             return cross_entropy(self.model(x), y)
 
     def train(self, epochs: int, shuffle: bool) -> float:
@@ -79,11 +79,17 @@ class Eager(Contender):
         loss = torch.zeros((), device=self.x.device, dtype=torch.float64)
         correct = torch.zeros((), device=self.x.device, dtype=torch.int64)
         for x, y in zip(*(part.split(_EVALUATED_ROWS) for part in self.held_out), strict=True):
-            z = self.model(x)
+            with self._autocast():
+                z = self.model(x).to(self.dtype)
             loss += cross_entropy(z, y, reduction="sum")
             correct += (z.argmax(1) == y).sum()
         loss.item()
         return float(correct) / len(self.held_out[0])
+
+    def _autocast(self) -> torch.autocast:
+        """Return a context in which products are of bfloat16 where that is the precision."""
+        narrow = self.case.precision == "bf16"
+        return torch.autocast(self.x.device.type, torch.bfloat16, enabled=narrow)
 
     def _put(self, arrays: tuple[Any, Any]) -> tuple[Tensor, Tensor]:
         x, y = map(torch.from_numpy, arrays)
@@ -151,11 +157,13 @@ class Products(Contender):
     def __init__(self, case: Case, threads: int | None) -> None:
         super().__init__(case, threads)
         self.calls = []
+        dtype = _DTYPES[case.precision]
         for p in case.products(case.batch):
             a = torch.randn((p.inner, p.rows) if p.transpose_a else (p.rows, p.inner))
             b = torch.randn((p.columns, p.inner) if p.transpose_b else (p.inner, p.columns))
             operands = a.T if p.transpose_a else a, b.T if p.transpose_b else b
-            self.calls.append((*operands, torch.empty(p.rows, p.columns)))
+            places = (*operands, torch.empty(p.rows, p.columns))
+            self.calls.append([place.to(dtype) for place in places])
 
     def train(self, epochs: int, shuffle: bool) -> float:
         """Multiply."""

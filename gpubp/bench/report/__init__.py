@@ -13,7 +13,10 @@ from typing import Any
 
 from gpubp import files
 from gpubp.bench.report.page import page
+from gpubp.bench.report.raw import extract
 from gpubp.bench.report.result import read
+
+__all__ = ["extract", "render", "write"]
 
 
 def write(

@@ -10,6 +10,7 @@ from typing import Any
 from gpubp.bench.report import parts
 from gpubp.bench.report.markup import Markup, tag
 from gpubp.bench.report.result import Result
+from gpubp.errors import InputError
 
 ID = "gpubp-bench"
 # In JSON these can stand in strings only, where an escape means the same. "<" could end the script
@@ -21,8 +22,8 @@ def section(result: Result) -> parts.Section:
     """Return the section."""
     words = (
         "Everything on this page was computed from the document below, which is in the page as "
-        f"the element “{ID}”. Save it, and a later run can be compared with it: "
-        "gpubp bench --compare old.json."
+        f"the element “{ID}”. A later run can be compared with it, in this page or saved: "
+        "gpubp bench --compare report.html."
     )
     script = tag("script", embed(result.document), type="application/json", id=ID)
     return parts.section(
@@ -30,6 +31,20 @@ def section(result: Result) -> parts.Section:
         tag("button", "Save as a file", type="button", id="save", hidden=""),
         tag("details", tag("summary", "Show it"), script),
     )  # fmt: skip
+
+
+def extract(page: str) -> dict[str, Any]:
+    """Return the document in a page.
+
+    Raises:
+        InputError: the page is no report, or is not whole.
+    """
+    _, found, rest = page.partition(f'<script type="application/json" id="{ID}">')
+    text, closed, _ = rest.partition("</script>")
+    if not (found and closed):
+        raise InputError("it is no report of 'gpubp bench --html', or not the whole of it")
+    document: dict[str, Any] = json.loads(text)
+    return document
 
 
 def embed(document: Mapping[str, Any]) -> Markup:
