@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_benchmark.logger import PytestBenchmarkWarning
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -26,18 +28,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_load] = environment.load()
+    # That a result to compare with is of another machine, or other versions, is said; it is no
+    # error, as warnings are otherwise here.
+    warnings.simplefilter("default", PytestBenchmarkWarning)
 
 
-def pytest_benchmark_generate_machine_info(config: pytest.Config) -> dict[str, Any]:
-    load = {"start": config.stash[_load], "end": environment.load()}
-    return environment.describe() | {"load": load, "quick": config.getoption("--quick")}
+def pytest_benchmark_generate_machine_info() -> dict[str, Any]:
+    return environment.describe()
 
 
 def pytest_benchmark_update_commit_info(commit_info: dict[str, Any]) -> None:
     commit_info["project"] = "gpubp"  # else the name of a folder
 
 
-def pytest_benchmark_update_json(output_json: dict[str, Any]) -> None:
+def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
+    # Not in the machine's information: two runs are of one machine whatever its load.
+    load = {"start": config.stash[_load], "end": environment.load()}
+    output_json["run"] = {"load": load, "quick": config.getoption("--quick")}
     output_json["summary"] = summary.summarize(output_json["benchmarks"])
 
 

@@ -15,7 +15,7 @@ _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 
 def show(result: Mapping[str, Any], console: Console) -> None:
     """Print the tables of a JSON document that pytest-benchmark wrote for this suite."""
-    console.print(_heading(result["machine_info"]), highlight=False)
+    console.print(_heading(result["machine_info"], result["run"]), highlight=False)
     summaries = {row["group"]: row for row in result["summary"]}
     groups: dict[str, list[Benchmark]] = {}
     for benchmark in result["benchmarks"]:
@@ -65,17 +65,17 @@ def _phase_table(family: Mapping[str, list[Benchmark]]) -> Table:
     return table
 
 
-def _heading(machine: Mapping[str, Any]) -> str:
+def _heading(machine: Mapping[str, Any], run: Mapping[str, Any]) -> str:
     versions = machine["versions"]
     there = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     missing = ", ".join(name for name, version in versions.items() if not version)
-    start, end = (machine["load"][moment][0] for moment in ("start", "end"))
+    start, end = (run["load"][moment][0] for moment in ("start", "end"))
     lines = [
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, "
         f"{machine['system']}, Python {machine['python']}",
         there,
         f"missing: {missing}" if missing else "no peer is missing",
-        f"load of the machine: {start} before, {end} after" + ("; quick" * machine["quick"]),
+        f"load of the machine: {start} before, {end} after" + ("; quick" * run["quick"]),
     ]
     return "\n".join(lines) + "\n"
 

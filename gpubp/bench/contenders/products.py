@@ -138,7 +138,7 @@ def _strides(p: Product) -> tuple[int, int, int]:
 def _wide_runner(library: str, routine: str) -> Callable[[Table, int], None]:
     """Return what calls a Fortran routine with each row of addresses."""
     if library == "mkl":
-        place = ctypes.cast(getattr(_mkl(), f"{routine}_"), ctypes.c_void_p).value
+        place = ctypes.cast(getattr(_mkl(), f"{routine}_"), ctypes.c_void_p).value or 0
     else:
         place = get_cython_function_address("scipy.linalg.cython_blas", routine)
     gemm = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 13)(place)
