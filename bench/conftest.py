@@ -19,6 +19,7 @@ from gpubp.bench.cases import Case
 from gpubp.bench.processes import Pool
 
 _load = pytest.StashKey[list[float]]()
+_seconds: dict[str, float] = {}  # that each suite took, races included
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,6 +34,11 @@ def pytest_configure(config: pytest.Config) -> None:
     warnings.simplefilter("default", PytestBenchmarkWarning)
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    suite = Path(report.location[0]).stem.removeprefix("test_")
+    _seconds[suite] = _seconds.get(suite, 0.0) + report.duration
+
+
 def pytest_benchmark_generate_machine_info() -> dict[str, Any]:
     return environment.describe()
 
@@ -44,7 +50,10 @@ def pytest_benchmark_update_commit_info(commit_info: dict[str, Any]) -> None:
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
     # Not in the machine's information: two runs are of one machine whatever its load.
     load = {"start": config.stash[_load], "end": environment.load()}
-    output_json["run"] = {"load": load, "quick": config.getoption("--quick")}
+    seconds = {suite: round(taken, 1) for suite, taken in _seconds.items()}
+    output_json["run"] = {
+        "load": load, "quick": config.getoption("--quick"), "seconds": seconds,
+    }  # fmt: skip
     output_json["summary"] = summary.summarize(output_json["benchmarks"])
 
 

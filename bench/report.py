@@ -77,6 +77,9 @@ def _heading(machine: Mapping[str, Any], run: Mapping[str, Any]) -> str:
         f"missing: {missing}" if missing else "no peer is missing",
         f"load of the machine: {start} before, {end} after" + ("; quick" * run["quick"]),
     ]
+    if run.get("seconds"):
+        taken = ", ".join(f"{suite} {s / 60:.1f}" for suite, s in run["seconds"].items())
+        lines.append(f"minutes: {taken}; {sum(run['seconds'].values()) / 60:.1f} in all")
     return "\n".join(lines) + "\n"
 
 

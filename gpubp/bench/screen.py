@@ -36,8 +36,11 @@ def show(document: Document, console: Console) -> None:
     console.print()
     for sentence in document["recommendations"]:
         console.print(sentence, highlight=False)
+    reasons: dict[str, list[str]] = {}
     for absent in document["missing"]:
-        console.print(f"not timed: {absent['contender']}: {absent['why']}", highlight=False)
+        reasons.setdefault(absent["why"], []).append(absent["contender"])
+    for why, names in reasons.items():
+        console.print(f"not timed: {'; '.join(names)}: {why}", highlight=False)
 
 
 def compare(document: Document, earlier: Document, console: Console) -> None:

@@ -137,6 +137,27 @@ def test_quick_run_without_peers_and_gpu() -> None:
     assert "pip install torch" in text["li"]
 
 
+def test_who_is_missing_for_one_reason_is_named_together() -> None:
+    document = documents.small()
+    document["missing"] = [{"contender": name, "why": "no time was left"} for name in ("a", "b")]
+    html = report.render(document)
+    page, _, raw = html.partition('<script type="application/json"')
+    assert page.count("no time was left") == 1
+    assert raw.count("no time was left") == 2
+    assert "<strong>a; b</strong>" in html
+
+
+def test_time_that_the_run_took_is_said() -> None:
+    html = report.render(FULL | {"budget": {"seconds": 120, "taken": 118.2}})
+    assert f"took 118{units.SPACE}s" in html
+
+
+def test_ratio_of_backward_to_forward_has_an_interval() -> None:
+    html = report.render(FULL)
+    section = html[html.index('id="phases"') : html.index('id="breakdown"')]
+    assert section.count("data-low") == section.count("<tr") - section.count("rowgroup") - 1
+
+
 def test_empty_run() -> None:
     document = {"format": "gpubp-bench/1"}
     html = report.render(document, document)

@@ -13,7 +13,8 @@ _UNFOLDED = 2  # so many tables at most are not folded at first
 _LEAD = (
     "The fastest first. To peer: ratio to the best other library on the same device. Of roof: the "
     "rate achieved, as a share of what the device can do at most, and the limit that binds. Right: "
-    "how far the result that was checked beside the timing is from its oracle."
+    "how far the result that was checked beside the timing is from its oracle. The floor is the "
+    "step’s matrix products by a BLAS, and all its other bytes at the rate of a copy."
 )
 
 
@@ -27,7 +28,7 @@ def section(result: Result, looks: Looks) -> parts.Section | None:
         return None
     tables = (
         parts.folded(
-            f"{network}, {precision}: {PHASES[phase]}",
+            f"{network}, {precision}{_parameters(members)}: {PHASES[phase]}",
             _table(members, looks),
             unfolded=len(groups) <= _UNFOLDED,
         )
@@ -45,16 +46,22 @@ def _table(members: list[Standing], looks: Looks) -> Markup:
         columns.append("Of roof|limit")
     columns.append("Right|error")
     bodies = (_body(standing, columns, looks) for standing in members)
-    count = next((row.parameters for row in rows if row.parameters), None)
-    caption = f"{PHASES[members[0].phase]}" + (f", {count:,} parameters" if count else "")
-    return parts.table(caption[:1].upper() + caption[1:], columns, *bodies, kind="contenders")
+    # The line above it, under which it is folded, says the same.
+    caption = tag("span", f"Times of {PHASES[members[0].phase]}", class_="hidden")
+    return parts.table(caption, columns, *bodies, kind="contenders")
+
+
+def _parameters(members: list[Standing]) -> str:
+    counts = (row.parameters for standing in members for row in standing.rows if row.parameters)
+    count = next(counts, None)
+    return f", {count:,} parameters" if count else ""
 
 
 def _body(standing: Standing, columns: list[str], looks: Looks) -> Markup:
     where = f"Batch {standing.task.batch_size} on {standing.device}"
     if standing.ours and standing.floor:
         ratio = units.ratio(standing.ours.median / standing.floor.median)
-        where += f": gpubp takes {ratio} of the floor, the matrix products alone"
+        where += f": gpubp takes {ratio} of the floor"
     rows = (_row(row, standing.peer, columns, looks) for row in standing.rows)
     return tag("tbody", parts.group(where, len(columns)), *rows)
 

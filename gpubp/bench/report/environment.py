@@ -86,5 +86,10 @@ def _busy(environment: Record) -> Markup | None:
 def _missing(result: Result) -> Markup | None:
     if not result.missing:
         return None
-    items = (tag("li", tag("strong", name), f": {why}") for name, why in result.missing)
+    reasons: dict[str, list[str]] = {}
+    for name, why in result.missing:
+        reasons.setdefault(why, []).append(name)
+    items = (
+        tag("li", tag("strong", "; ".join(names)), f": {why}") for why, names in reasons.items()
+    )
     return join((tag("h3", "Not in this run"), tag("ul", join(items))))

@@ -18,6 +18,7 @@ from gpubp.bench.report import (
     roofline,
     strips,
     sweep,
+    units,
     verdict,
 )
 from gpubp.bench.report.looks import Looks
@@ -84,6 +85,8 @@ def _opening(result: Result) -> Markup:
     date = str(result.environment.get("date") or "")[:16].replace("T", " ")
     version = result.environment.get("gpubp")
     facts = [f"gpubp {version}" if version else None, date or None]
+    if result.taken is not None:
+        facts.append(f"took {units.seconds(result.taken)}")
     if result.quick:
         facts.append("a quick run: fewer rounds, a look rather than a result")
     items = [tag("li", text) for text in result.recommendations]

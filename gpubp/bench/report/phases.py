@@ -6,10 +6,11 @@ from gpubp.bench.contenders import OURS
 from gpubp.bench.report import parts, units
 from gpubp.bench.report.markup import Markup, data, tag
 from gpubp.bench.report.result import Result, Row
+from gpubp.bench.report.standing import compare
 
 Phases = dict[str, Row]
 _NAMES = ("forward", "backward", "update", "step")
-_COLUMNS = ("Network", "Forward", "Backward", "Update", "Step", "Ratio")
+_COLUMNS = ("Network", "Forward", "Backward", "Update", "Step", "Ratio|interval")
 _LEAD = (
     "It is often said that the backward pass costs about two forward passes, because each product "
     "of the forward pass has two in the backward one, but for the first layer’s, which has one. "
@@ -48,8 +49,7 @@ def _row(phases: Phases, devices: bool) -> Markup:
     times = (_time(phases.get(name)) for name in _NAMES)
     ratio = parts.number(parts.NONE)
     if {"forward", "backward"} <= phases.keys() and phases["forward"].median > 0:
-        value = phases["backward"].median / phases["forward"].median
-        ratio = parts.number(data(value, units.ratio(value)))
+        ratio = parts.ratio_cell(compare(phases["backward"], phases["forward"]))
     return tag("tr", tag("th", where, scope="row"), *times, ratio)
 
 

@@ -134,6 +134,7 @@ class Result:
     recommendations: tuple[str, ...]
     missing: tuple[tuple[str, str], ...]
     quick: bool
+    taken: float | None  # seconds that the run took
 
     @property
     def devices(self) -> list[str]:
@@ -163,6 +164,7 @@ def read(document: Mapping[str, Any]) -> Result:
         recommendations=tuple(str(text) for text in document.get("recommendations") or ()),
         missing=_each(document, "missing", lambda _, r: (str(r["contender"]), str(r["why"]))),
         quick=bool(document.get("quick")),
+        taken=_optional(document.get("budget") or {}, "taken"),
     )
 
 

@@ -91,8 +91,9 @@ def _figure(device: str, precision: str, roofs: Roofs, points: list[Point], look
     y = Log.around([p.rate for p in points] + highest[-1:], _BOTTOM, _TOP, least=30)
     outside = [point for point in points if not _below(point, roofs)]
     heading = f"{device}, {precision}"
-    label = f"Roofline of {heading}: {_said(roofs)}; {parts.plural(len(points), 'point')}"
-    words = f"{_said(roofs)}. "
+    said = _said(roofs)
+    label = f"Roofline of {heading}: {said}; {parts.plural(len(points), 'point')}"
+    words = f"{said[:1].upper()}{said[1:]}. "
     verdict = (
         tag("span", f"{parts.CROSS} {parts.plural(len(outside), 'point')} above the roof: wrong "
             "units or counts, or a roof measured too low.", class_="wrong")
@@ -202,7 +203,7 @@ def _gemm_words(roof: Roof) -> str:
 
 
 def _copy_words(roof: Roof) -> str:
-    of = f" of {units.size(roof.bytes)}" if roof.bytes else ""
+    of = f" of {units.size(roof.bytes)}:" if roof.bytes else ""
     return f"copy{of} {units.quantity(roof.value, 'B/s')}"
 
 
