@@ -1,7 +1,9 @@
 """Processes of their own for whatever touches the device, with a time by which they must be done.
 
 An error on a device can spoil it for its process alone, and a library's settings and threads are
-nobody else's.
+nobody else's. Those of ``gpubp.bench`` are another thing: they are stopped between turns, which a
+process with a device should not be, and need gpubp to be imported by whoever starts them, while
+this script says what is wrong on a machine where that fails.
 """
 
 from __future__ import annotations
