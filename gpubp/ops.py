@@ -269,8 +269,7 @@ def _run(
     choice = _chosen.get() if backend is None else _known(backend)
     if is_numpy_namespace(xp):
         _check_indices(kernel, operands, scalars)
-        dtypes = {dtype_name(x.dtype) for x in operands if x is not None}
-        if choice == "numba" and "bfloat16" not in dtypes:
+        if choice == "numba":
             from gpubp.kernels.numba import eager, entry  # noqa: PLC0415 (imports Numba)
 
             if entry.implements(kernel.name):

@@ -1,18 +1,15 @@
-"""Runs the calls of cases.py through a CUDA driver.
+"""Runs the calls of cases.py, with operands as precisions.py says, through a CUDA driver.
 
-A bfloat16 operand is a float32 array in the call; it is rounded on its way to the device. Every
-operand lies between guard bytes, aligned as a driver aligns or, ``askew``, by one element only.
+Every operand lies between guard bytes, aligned as a driver aligns or, ``askew``, by one element
+only.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import cases
 import numpy as np
-import oracles
 from host_cuda.products import STORED, decode, encode
-from runners import close, run_reference, same
+from runners import same
 
-from gpubp.kernels.contract import WIDE
 from gpubp.kernels.cuda import launch
 
 GUARD = 256
@@ -22,70 +19,6 @@ MANY = {
     "B": 130, "I": 70, "O": 304, "K": 40, "N": 140, "S": 135, "P": 5000, "T": 3, "...": (90, 48),
 }  # fmt: skip
 SCRATCH = 4096  # at least, for grids other than the usual
-# bfloat16 has 8 bits of mantissa: its nearest number is within 2⁻⁹ of the value, relatively.
-NARROW_ROUNDING = 2**-8
-
-
-@dataclass(frozen=True)
-class Precision:
-    """A working dtype, and whether operands that may be as wide as it is computed in are so."""
-
-    working: str
-    wide: bool = False
-
-    def __str__(self):
-        return self.working + "-wide" * self.wide
-
-    def dtype(self, declared, array):
-        """Return the dtype of an operand on the device."""
-        if declared.dtype == "either":
-            return WIDE[self.working] if self.wide else self.working
-        if declared.dtype in ("float", "wide"):
-            return self.working if declared.dtype == "float" else WIDE[self.working]
-        return declared.dtype if declared.dtype == "bfloat16" else array.dtype.name
-
-    def call(self, variant, size, **more):
-        """Return a call with values that its operands can hold exactly."""
-        # What is bfloat16 in any precision is float32 in the call, too: for the real dtype cases.py
-        # needs a package that a machine with a GPU may lack.
-        operands = variant.kernel.operands
-        bits = [o.name for o in operands if o.dtype == "bfloat16" and o.name not in variant.absent]
-        made = replace(variant, absent=(*variant.absent, *bits))
-        call = made.call(WIDE[self.working], size, **more).mapped(self.rounded)
-        for place, declared in enumerate(operands):
-            if declared.name in bits:
-                call.operands[place] = np.full_like(call.named["params"], np.nan, "float32")
-        return call
-
-    def rounded(self, declared, array):
-        dtype = self.dtype(declared, array)
-        return decode(encode(array, dtype), dtype) if declared.floating else array
-
-
-def precisions(kernel):
-    """Return the precisions in which a kernel computes."""
-    if not any(operand.floating for operand in kernel.operands):
-        return [Precision("float32")]
-    found = [Precision(working) for working in WIDE]
-    if any(operand.dtype == "either" for operand in kernel.operands):
-        found.append(Precision("bfloat16", wide=True))
-    return found
-
-
-CASES = [(v, precision) for v in cases.VARIANTS for precision in precisions(v.kernel)]
-
-
-def agree(actual, expected, declared, precision, what):
-    """Assert equality to within the rounding of an operand's dtype."""
-    dtype = precision.dtype(declared, actual)
-    if dtype == "bfloat16":
-        finite = np.abs(expected)[np.isfinite(expected)]
-        scale = max(1, finite.max(initial=0))
-        np.testing.assert_allclose(
-            actual, expected, rtol=NARROW_ROUNDING, atol=NARROW_ROUNDING * scale / 8, err_msg=what
-        )
-    else:
-        close(actual, expected, WIDE[precision.working], what)
 
 
 class Operand:
@@ -188,19 +121,3 @@ def run_in_turns(driver, turns, call, precision):
             if array is not None:
                 same(other.written[name], array, f"{name} in another order")
     return results[0]
-
-
-def check(call, done, precision, *, against_oracle):
-    """Assert that a call that was done is right, and that its inputs are as they were."""
-    for name, array in done.reads.items():
-        if array is not None:
-            same(array, call.reads[name], f"the input {name}")
-    truth = call.in_float64()
-    run_reference(truth)
-    oracle = oracles.expected(call) if against_oracle else {}
-    for declared in call.kernel.outputs:
-        name, array = declared.name, done.named[declared.name]
-        if array is not None:
-            agree(array, truth.written[name], declared, precision, f"{name} by the reference")
-            if name in oracle:
-                agree(array, oracle[name], declared, precision, f"{name} by the oracle")

@@ -11,8 +11,6 @@ from gpubp.kernels.spec import KERNELS
 
 
 def _why_numba_lacks(name):
-    if name == "round_bfloat16":
-        return "no CPU kernel works in bfloat16"
     if name.startswith("matmul_") and name not in ("matmul_bias", "matmul_bias_relu"):
         return "it would save no pass that costs"
     if name.endswith(("_dropout", "_dropout_delta_bias_grad")) and "_" in name:
@@ -47,8 +45,6 @@ def run_strict(call):
 def run_numba(call):
     if call.kernel.name in NUMBA_LACKS:
         pytest.skip(NUMBA_LACKS[call.kernel.name])
-    if any(x is not None and x.dtype.name == "bfloat16" for x in call.operands):
-        pytest.skip("no CPU kernel works in bfloat16")
     eager.run(call.kernel.name, call.operands, call.scalars)
 
 

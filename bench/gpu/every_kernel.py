@@ -28,10 +28,10 @@ from gpubp.kernels.spec import KERNELS
 
 sys.path.append(str(device.TESTS))
 
-import cuda_calls
+import precisions
 from host_cuda.products import encode
 
-CallIn = tuple[Any, Any]  # a call of cases.py, a precision of cuda_calls.py
+CallIn = tuple[Any, Any]  # a call of cases.py, a precision of precisions.py
 
 _SIZE = "odd"
 _COMPILED_AT_ONCE = 16
@@ -59,7 +59,7 @@ def main() -> int:
 def _calls() -> Iterator[CallIn]:
     """Yield a call of each kernel in each working dtype, with its precision."""
     seen = set()
-    for variant, precision in cuda_calls.CASES:
+    for variant, precision in precisions.CASES:
         key = variant.kernel.name, str(precision)
         if precision.working in _WORKING and key not in seen:
             seen.add(key)

@@ -18,7 +18,6 @@ import numpy as np
 from gpubp.backends.base import Array, Backend, Executable, Outcome, Vectors, part
 from gpubp.interrupts import stopping
 from gpubp.kernels import bfloat16, reference
-from gpubp.kernels.contract import dtype_name
 from gpubp.kernels.spec import kernel as contract
 from gpubp.plan.ir import DATA, PARTIALS, Buffer, Call, Plan
 from gpubp.plan.memory import place
@@ -56,38 +55,39 @@ class NumpyBackend(Backend):
     def call(self, kernel: str, operands: Sequence[Array | None], **scalars: float) -> None:
         """Run the reference of a kernel."""
         declared = contract(kernel).operands
-        dtypes = [
-            None if array is None else dtype_name(bfloat16.seen(operand, array).dtype)
+        bits = [
+            array is not None and isinstance(bfloat16.seen(operand, array), bfloat16.Bits)
             for operand, array in zip(declared, operands, strict=True)
         ]
         with quiet(self.xp):
-            self.bound(kernel, operands, dtypes, contract(kernel).bind_scalars(scalars))()
+            self.bound(kernel, operands, bits, contract(kernel).bind_scalars(scalars))()
 
     def bound(
         self,
         kernel: str,
         operands: Sequence[Array | None],
-        dtypes: Sequence[str | None],
+        bits: Sequence[bool],
         scalars: Mapping[str, float],
     ) -> Callable[[], None]:
-        """Return the call of a reference; bfloat16, held as bits, is float32 for it."""
+        """Return the call of a reference; ``bits`` says which operands are those of bfloat16.
+
+        For the reference these are float32, and what it writes to them is rounded once.
+        """
         function = reference.function(kernel)
-        if "bfloat16" not in dtypes:
+        if not any(bits):
             return partial(function, *operands, **scalars)
-        bits = [
-            array if dtype == "bfloat16" else None
-            for array, dtype in zip(operands, dtypes, strict=True)
-        ]
 
         def run() -> None:
             wide = [
-                array if held is None else self.to_device(bfloat16.to_float32(self.to_host(held)))
+                self.to_device(bfloat16.to_float32(self.to_host(array))) if held else array
                 for array, held in zip(operands, bits, strict=True)
             ]
             function(*wide, **scalars)
-            for declared, values, held in zip(contract(kernel).operands, wide, bits, strict=True):
-                if declared.written and held is not None:
-                    held[...] = self.to_device(bfloat16.from_float32(self.to_host(values)))
+            for declared, array, values in zip(
+                contract(kernel).operands, operands, wide, strict=True
+            ):
+                if declared.written and values is not array:
+                    array[...] = self.to_device(bfloat16.from_float32(self.to_host(values)))
 
         return run
 
@@ -147,8 +147,8 @@ class NumpyExecutable(Executable):
 
     def _function(self, call: Call) -> Callable[[], None]:
         operands = [None if buffer is None else self.operand(buffer) for buffer in call.operands]
-        dtypes = [None if buffer is None else buffer.dtype for buffer in call.operands]
-        return self.backend.bound(call.kernel, operands, dtypes, dict(call.scalars))
+        bits = [buffer is not None and buffer.dtype == "bfloat16" for buffer in call.operands]
+        return self.backend.bound(call.kernel, operands, bits, dict(call.scalars))
 
     def _request_stop(self) -> None:
         self._stop = True

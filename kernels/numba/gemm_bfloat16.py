@@ -206,13 +206,14 @@ def entry(words):
 '''
 
 
-def address(c: str, bias: str, *, pairs: bool = SUITED_TO_PAIRS) -> int:
+def address(c: str, bias: str) -> int:
     """Return the address of the program for dtypes of c and bias, compiling it if it never was."""
-    return _address(c, bias, "pairs" if pairs else "wide")
+    return address_of("pairs" if SUITED_TO_PAIRS else "wide", c, bias)
 
 
 @cache
-def _address(c: str, bias: str, way: str) -> int:
+def address_of(way: str, c: str, bias: str) -> int:
+    """Return the address of the program that multiplies "pairs", or in float32, "wide"."""
     return compiled.compile_entry(
         f"gemm_bfloat16_{way}_{c}_{bias}", _SOURCE.format(c=c, bias=bias, way=way)
     )

@@ -8,7 +8,8 @@ import cases
 import numpy as np
 import oracles
 import pytest
-from cuda_calls import CASES, Precision, agree, check, precisions, run, run_in_turns
+from cuda_calls import run, run_in_turns
+from precisions import CASES, Precision, agree, check, precisions
 from runners import run_reference, same
 
 from gpubp.kernels.contract import REAL_DTYPES, WIDE

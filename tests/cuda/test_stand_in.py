@@ -3,9 +3,10 @@
 import cases
 import numpy as np
 import pytest
-from cuda_calls import Precision, check, run_in_turns
+from cuda_calls import run_in_turns
 from host_cuda import build
 from host_cuda.driver import ORDERS, Machine, Misuse
+from precisions import Precision, check
 
 from gpubp.errors import DeviceError
 from gpubp.kernels.cuda import sources
