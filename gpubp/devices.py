@@ -155,7 +155,7 @@ def check_precision(choice: Choice, precision: str) -> None:
     if not has_precision(choice, precision):
         raise InputError(
             f"precision {precision!r} needs device 'cuda', but this is {choice.reason}; use "
-            f"{' or '.join(map(repr, _ON_CPU))}"
+            f"{', '.join(map(repr, _ON_CPU[:-1]))} or {_ON_CPU[-1]!r}"
         )
 
 

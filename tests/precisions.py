@@ -13,7 +13,7 @@ from runners import close, run_reference, same
 
 from gpubp.kernels.contract import WIDE
 
-# bfloat16 has 8 bits of mantissa: its nearest number is within 2⁻⁹ of the value, relatively.
+# bfloat16 has 8 bits of mantissa: its nearest number is within 2⁻⁸ of the value, relatively.
 NARROW_ROUNDING = 2**-8
 
 

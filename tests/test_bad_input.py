@@ -203,7 +203,7 @@ def test_options_of_fit(options, words):
             lambda: trainer(precision="fp23"),
             ("unknown precision 'fp23'", "known: bf16, fp32, fp64"),
         ),
-        (lambda: trainer(precision="bf16"), ("'bf16' needs device 'cuda'", "'fp32' or 'fp64'")),
+        (lambda: trainer(precision="tf32"), ("'tf32' needs device 'cuda'", "'fp32', 'fp64'")),
         (lambda: trainer(device="cuda"), ("'numpy' computes on cpu, not on cuda", "leave out")),
         (lambda: trainer(backend="numbra"), ("unknown backend 'numbra'", "'numba'?")),
         (lambda: trainer(device="gpu"), ("unknown device 'gpu'",)),

@@ -18,8 +18,9 @@ from gpubp.losses import LOSSES, SoftmaxCrossEntropy
 from gpubp.optimizers import OPTIMIZERS
 
 # How far parameters may be apart after a run of the cases below, relative to the largest. A step
-# adds a few roundings, and Adam's division by √v can make one of a tiny gradient large.
-TOLERANCE = {"fp32": 5e-6, "fp64": 2e-13}
+# adds a few roundings, and Adam's division by √v can make one of a tiny gradient large. What fusion
+# joins is rounded less often in bfloat16; NumPy joins nothing.
+TOLERANCE = {"fp32": 5e-6, "fp64": 2e-13, "bf16": 1.5e-2}
 # Of CUDA's exp and tanh the last two bits are not certain, and its products sum in another order.
 LOOSER = {"cuda": 4}
 
@@ -103,9 +104,11 @@ def results(case, way, precision):
     }
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp64"])
+@pytest.mark.parametrize("precision", TOLERANCE)
 @pytest.mark.parametrize("name", CASES)
 def test_the_same_parameters(name, precision, monkeypatch):
+    if precision == "bf16" and name.startswith("exponential"):
+        pytest.skip("exp(exp(z)) makes a rounding of bfloat16 as large as the result")
     split_all(monkeypatch)
     expected = results(CASES[name], "numpy", precision)
     assert np.isfinite(expected["parameters"]).all()

@@ -25,7 +25,7 @@ def ready(way, *layers, **settings):
 
 
 @every_way
-@pytest.mark.parametrize("precision", ["fp32", "fp64"])
+@pytest.mark.parametrize("precision", ["fp32", "fp64", "bf16"])
 def test_a_sound_step_is_valid(way, precision):
     ready(way, precision=precision, l1=0.1, l2=0.1, clip_norm=0.1).validate(*data(), 8)
 

@@ -234,19 +234,20 @@ def assert_equal_models(first, second):
 class TestPrecision:
     CPU = (*SMALL, "--device", "cpu")
 
-    def test_it_is_said_and_stays_that_of_the_model(self, gpubp):
-        said = gpubp("train", "iris", *self.CPU, "--precision", "fp64").out.splitlines()
-        assert said[0] == "device: cpu with numpy (as asked), in fp64"
-        assert Trainer.load(RUN / "model.safetensors").precision == "fp64"
+    @pytest.mark.parametrize("precision", ["fp64", "bf16"])
+    def test_it_is_said_and_stays_that_of_the_model(self, precision, gpubp):
+        said = gpubp("train", "iris", *self.CPU, "--precision", precision).out.splitlines()
+        assert said[0] == f"device: cpu with numpy (as asked), in {precision}"
+        assert Trainer.load(RUN / "model.safetensors").precision == precision
         for command in (("evaluate", RUN, "iris"), ("train", "--resume", *self.CPU)):
-            assert gpubp(*command).out.splitlines()[0].endswith(", in fp64"), command
+            assert gpubp(*command).out.splitlines()[0].endswith(f", in {precision}"), command
         said = gpubp("evaluate", RUN, "iris", "--precision", "fp32").out.splitlines()
         assert said[0] == "device: cpu with numpy (as it was trained)"
 
     def test_one_that_only_a_gpu_has(self, gpubp):
-        result = gpubp("train", "iris", *self.CPU, "--precision", "bf16")
+        result = gpubp("train", "iris", *self.CPU, "--precision", "tf32")
         assert (result.code, len(result.errors)) == (2, 1)
-        assert "'bf16' needs device 'cuda', but this is cpu with numpy" in result.err
+        assert "'tf32' needs device 'cuda', but this is cpu with numpy" in result.err
         assert not RUN.exists()
 
     def test_one_that_is_not(self, gpubp):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from networks import data
 
 from gpubp import Activation, Dense, Dropout, Sequential, Trainer
+from gpubp.kernels import bfloat16
 from gpubp.kernels.contract import size
 from gpubp.losses import LOSSES
 from gpubp.optimizers import OPTIMIZERS
@@ -126,23 +127,20 @@ def test_any_network_can_be_lowered(layers, loss, kind, fuses):
 
 @pytest.mark.parametrize("fuses", [False, True])
 def test_training_in_bfloat16_comes_near_to_float32(fuses):
-    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
-
-    class Backend(FusingBackend):
-        def zeros(self, length, dtype):
-            return np.zeros(length, bfloat16 if dtype == "bfloat16" else dtype)
-
     X, y = data(rows=200)
     losses = []
     for precision in ("fp32", "bf16"):
-        trainer = Trainer(Sequential(*LAYERS), backend="numpy", optimizer="adamw", clip_norm=1.0)
+        trainer = Trainer(
+            Sequential(*LAYERS), backend="numpy", optimizer="adamw", clip_norm=1.0,
+            precision=precision,
+        )  # fmt: skip
         if precision == "bf16":
-            trainer._backend, trainer.precision = Backend(lambda call: fuses), precision
+            trainer._backend = FusingBackend(lambda call: fuses)
         trainer.fit(X, y, epochs=10, batch_size=32)
         losses.append(trainer.evaluate(X, y)["loss"])
     start = np.log(3)
     assert losses[0] < 0.5 * start
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
     master, rounded = (trainer._engine.vectors[name] for name in (PARAMS, ROUNDED))
-    np.testing.assert_array_equal(rounded, master.astype(bfloat16))
-    assert (master != rounded.astype(np.float32)).any()
+    np.testing.assert_array_equal(rounded, bfloat16.from_float32(master))
+    assert (master != bfloat16.to_float32(rounded)).any()
