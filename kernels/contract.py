@@ -249,10 +249,15 @@ class Kernel:
         return values
 
 
-@cache
 def dtype_name(dtype: object) -> str:
     """Return the plain name of a dtype of any array library, such as ``"float32"``."""
-    # NumPy takes three microseconds to tell a dtype's name.
+    # NumPy takes three microseconds to tell a dtype's name. By type first: dtypes of some libraries
+    # complain about being compared with those of another.
+    return _name(type(dtype), dtype)
+
+
+@cache
+def _name(kind: type, dtype: object) -> str:
     name = getattr(dtype, "name", None)
     return str(name) if isinstance(name, str) else str(dtype).rpartition(".")[2]
 

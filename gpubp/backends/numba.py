@@ -107,10 +107,10 @@ class NumbaBackend(Backend):
     def explain(self, plans: Sequence[Plan]) -> tuple[str, list[str]]:
         """Return the number of shares, and the routine of each product, with the reasons."""
         count = self._chooser.shares_of(sum(plan.rows for plan in plans))
-        routines = map(self._chooser.routine, plans[0].calls)
+        routines = [self._chooser.routine(call) for call in plans[0].calls]
         if self._split_by_units(plans):
             tiles = Choice("tiles", "as shares by units take")
-            routines = (choice and tiles for choice in routines)
+            routines = [choice and tiles for choice in routines]
         return (
             f"shares of a step: {count}; threads: {self.threads} at most",
             [f"by {choice}" if choice else "" for choice in routines],

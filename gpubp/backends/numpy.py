@@ -86,7 +86,7 @@ class NumpyBackend(Backend):
             for declared, array, values in zip(
                 contract(kernel).operands, operands, wide, strict=True
             ):
-                if declared.written and values is not array:
+                if array is not None and declared.written and values is not array:
                     array[...] = self.to_device(bfloat16.from_float32(self.to_host(values)))
 
         return run
