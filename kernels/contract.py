@@ -12,9 +12,9 @@ of the loss at ``<name>``.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Literal, Protocol
 
 from gpubp.errors import OperandError
@@ -249,17 +249,17 @@ class Kernel:
         return values
 
 
+# By the class of the dtype, for dtypes of two libraries may have one hash and refuse comparison.
+_names: defaultdict[type, dict[object, str]] = defaultdict(dict)
+
+
 def dtype_name(dtype: object) -> str:
     """Return the plain name of a dtype of any array library, such as ``"float32"``."""
-    # NumPy takes three microseconds to tell a dtype's name. By type first: dtypes of some libraries
-    # complain about being compared with those of another.
-    return _name(type(dtype), dtype)
-
-
-@cache
-def _name(kind: type, dtype: object) -> str:
-    name = getattr(dtype, "name", None)
-    return str(name) if isinstance(name, str) else str(dtype).rpartition(".")[2]
+    known = _names[type(dtype)]
+    if dtype not in known:  # NumPy takes three microseconds to tell a dtype's name
+        name = getattr(dtype, "name", None)
+        known[dtype] = name if isinstance(name, str) else str(dtype).rpartition(".")[2]
+    return known[dtype]
 
 
 def _bind_shape(
