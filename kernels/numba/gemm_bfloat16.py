@@ -56,7 +56,7 @@ def _lay_wide(
 ) -> None:
     """Lay rows of ``width`` elements in float32, what is beyond x with zeros."""
     down, right = (1, length) if along else (length, 1)
-    source = carray(x, (max(columns, inner) * length,))
+    source = carray(x, (inner * length,))  # or as many columns; nobody looks at the length
     target = carray(place, (inner * width,))
     for k in range(inner):
         for j in range(width):
@@ -111,10 +111,8 @@ def _wide_bias_of(bias: Any, columns: int, place: Any) -> Any:
 def _convert(x: Any, length: int, rows: int, columns: int, y: Any, width: int) -> None:
     """y = x, a block out of rows of ``length`` to rows of ``width``."""
     for i in range(rows):
-        source, target = (
-            carray(ahead(x, i * length), (columns,)),
-            carray(ahead(y, i * width), (columns,)),
-        )
+        source = carray(ahead(x, i * length), (columns,))
+        target = carray(ahead(y, i * width), (columns,))
         for j in range(columns):
             target[j] = source[j]
 
@@ -129,26 +127,18 @@ def _gemm(name: str, depth: int, lay: Callable[..., None], multiply: Callable[..
         start: int, bias: Any, least: Any, lowest: Any, place_a: Any, place_b: Any,
     ) -> None:  # fmt: skip
         vectors = (columns + _LANES - 1) // _LANES
-        count = (vectors + VECTORS - 1) // VECTORS
+        panels = (vectors + VECTORS - 1) // VECTORS
         for k in range(0, inner, depth * _PART):
             part = min(depth * _PART, inner - k)
             turns = (part + depth - 1) // depth
             of_a = ahead(a, k * lda if transpose_a else k)
             for i in range(0, rows, ROWS):
-                tile = ahead(of_a, i if transpose_a else i * lda)
-                lay(
-                    tile,
-                    lda,
-                    not transpose_a,
-                    part,
-                    min(ROWS, rows - i),
-                    ROWS,
-                    ahead(place_a, i * turns),
-                )
+                tile, count = ahead(of_a, i if transpose_a else i * lda), min(ROWS, rows - i)
+                lay(tile, lda, not transpose_a, part, count, ROWS, ahead(place_a, i * turns))
             begin = start if k == 0 else FROM_C
             floor = least if k + part == inner else lowest
-            for n in range(count):
-                first, last = vectors * n // count, vectors * (n + 1) // count
+            for n in range(panels):
+                first, last = vectors * n // panels, vectors * (n + 1) // panels
                 j, width = first * _LANES, (last - first) * _LANES
                 of_b = ahead(b, j * ldb + k if transpose_b else k * ldb + j)
                 lay(of_b, ldb, transpose_b, part, columns - j, width, place_b)
@@ -161,9 +151,13 @@ def _gemm(name: str, depth: int, lay: Callable[..., None], multiply: Callable[..
     def gemm(
         a: Any, b: Any, c: Any, rows: int, inner: int, columns: int,
         transpose_a: bool, transpose_b: bool, start: int, bias: Any, least: Any, lowest: Any,
+        lda: int, ldc: int,
     ) -> None:  # fmt: skip
-        """c = op(a) op(b) + what ``start`` says (see tile), at least ``least``."""
-        lda, ldb = rows if transpose_a else inner, inner if transpose_b else columns
+        """c = op(a) op(b) + what ``start`` says (see tile), at least ``least``.
+
+        ``lda`` and ``ldc`` are how far the rows of a and c are from each other.
+        """
+        ldb = inner if transpose_b else columns
         model = pointer(0, "float32")
         place_a, place_b = scratch(model, _STACK_A), scratch(model, _STACK_B)
         place_c, place_bias = scratch(model, _STACK_C), scratch(model, SPAN)
@@ -173,13 +167,14 @@ def _gemm(name: str, depth: int, lay: Callable[..., None], multiply: Callable[..
             of_bias = wide_bias(ahead(bias, j), span if start == FROM_BIAS else 0, place_bias)
             for i in range(0, rows, BLOCK):
                 height = min(BLOCK, rows - i)
-                of_a, of_c = ahead(a, i if transpose_a else i * lda), ahead(c, i * columns + j)
-                sums, ldc = begin_block(of_c, columns, height, span, start, place_c)
+                of_a, of_c = ahead(a, i if transpose_a else i * lda), ahead(c, i * ldc + j)
+                sums, width = begin_block(of_c, ldc, height, span, start, place_c)
                 block(
-                    of_a, of_b, sums, ldc, height, inner, span, lda, ldb, transpose_a, transpose_b,
+                    of_a, of_b, sums, width, height, inner, span,
+                    lda, ldb, transpose_a, transpose_b,
                     start, of_bias, least, lowest, place_a, place_b,
                 )  # fmt: skip
-                end_block(sums, height, span, of_c, columns)
+                end_block(sums, height, span, of_c, ldc)
 
     return gemm
 
@@ -202,6 +197,7 @@ def entry(words):
         pointer(words[0], "bfloat16"), pointer(words[1], "bfloat16"), pointer(words[2], "{c}"),
         words[3], words[4], words[5], words[6] != 0, words[7] != 0,
         words[8], pointer(words[9], "{bias}"), ZERO if words[10] != 0 else LOWEST, LOWEST,
+        words[11], words[12],
     )
 '''
 

@@ -1,5 +1,7 @@
 """precision="bf16" on the CPU: how near it comes to float32, and what of it is exact."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from networks import WAYS, data, make, split_all
@@ -7,7 +9,7 @@ from sklearn.datasets import load_digits
 
 from gpubp import Dense, Dropout, Sequential, Trainer
 from gpubp.callbacks import Callback
-from gpubp.errors import NonFiniteError
+from gpubp.errors import InputError, NonFiniteError
 from gpubp.kernels import bfloat16
 from gpubp.kernels.numba import gemm_bfloat16
 from gpubp.plan.ir import PARAMS, ROUNDED
@@ -92,6 +94,14 @@ def test_a_run_repeats_itself_however_it_is_cut(way, monkeypatch):
 def test_threads_make_no_difference_but_that_of_a_sum(threads):
     one, more = (trained(f"numba-{count}").parameters() for count in (1, threads))
     np.testing.assert_allclose(more, one, rtol=0, atol=5e-3)
+
+
+@pytest.mark.parametrize("gemm", ["blas", "mkl"])
+def test_a_routine_that_has_no_products_of_bfloat16_is_refused(gemm, monkeypatch):
+    monkeypatch.setattr("gpubp.kernels.numba.mkl.library", lambda: Path("libmkl_rt.so"))
+    trainer = Trainer(Sequential(*LAYERS), backend="numba", precision="bf16", gemm=gemm)
+    with pytest.raises(InputError, match=f"gemm '{gemm}' has no products of bfloat16; use tiles"):
+        trainer.fit(*data())
 
 
 class Interrupt(Callback):

@@ -18,14 +18,17 @@ NARROW, WIDE = "bfloat16", "float32"
 
 
 def run(way, a, b, c, transposed, start=tile.FROM_ZERO, bias=None, relu=False):
-    """Multiply arrays of bits into c, which is bits or float32, as is the bias."""
+    """Multiply arrays of bits into c, which is bits or float32, as is the bias.
+
+    a and c may be columns of wider arrays.
+    """
     bias = np.zeros(c.shape[1], c.dtype) if bias is None else bias
     dtypes = (NARROW if array.dtype == np.uint16 else WIDE for array in (c, bias))
     program = gemm_bfloat16.address_of(way, *dtypes)
     inner = a.shape[0] if transposed[0] else a.shape[1]
     words = [
         a.ctypes.data, b.ctypes.data, c.ctypes.data, c.shape[0], inner, c.shape[1], *transposed,
-        start, bias.ctypes.data, relu,
+        start, bias.ctypes.data, relu, *(x.strides[0] // x.itemsize for x in (a, c)),
     ]  # fmt: skip
     compiled.c_function(program)(np.array(words, np.int64).ctypes.data)
 
@@ -93,6 +96,22 @@ def test_bits_do_not_depend_on_how_c_is_cut(way, rows, inner, columns, transpose
         if parts[part].size:
             run(way, of_a, b, parts[part], transposed)
     np.testing.assert_array_equal(parts, whole)
+
+
+@every_way
+@pytest.mark.parametrize("transpose_a", [False, True])
+@pytest.mark.parametrize("dtype", [NARROW, WIDE])
+def test_rows_may_be_parts_of_longer_ones(way, transpose_a, dtype):
+    rng = np.random.default_rng(7)
+    a, b = operands(rng, 21, 13, 40, (transpose_a, False))
+    apart, beside = (encode(np.zeros((21, width)), dtype) for width in (40, 59))
+    run(way, a, b, apart, (transpose_a, False))
+    longer = np.full((a.shape[0], a.shape[1] + 5), 0x7FC0, np.uint16)  # NaN
+    longer[:, 3:-2] = a
+    run(way, longer[:, 3:-2], b, beside[:, 11:-8], (transpose_a, False))
+    np.testing.assert_array_equal(beside[:, 11:-8], apart)
+    assert not beside[:, :11].any()
+    assert not beside[:, -8:].any()
 
 
 @every_way
