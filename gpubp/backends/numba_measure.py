@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 _PRODUCT_SECONDS = 0.003  # for all routines of a product; at least two turns of each
 _TURN_SECONDS = 50e-6
-_STEPS, _TURNS = 200, 8  # some milliseconds each
+_STEPS_SECONDS = 0.2  # for all ways to run a step; at least some turns of each
+_TURN_OF_STEPS_SECONDS = 0.004
+_STEPS, _TURNS, _LEAST_TURNS = 200, 8, 2  # steps of a turn, and turns of each way
 _UNDISTURBED = 0.9  # of the time on the clock, at least, the threads computed
 _LENGTH = 1 << 16  # of the random numbers that arrays are filled with, over and over
 
@@ -78,23 +80,29 @@ def steps(executables: Mapping[str, NumbaExecutable]) -> Times:
         for name, executable in executables.items()
         for parallel in (False, True)[: len(executable.plans)]
     ]
-    least = dict.fromkeys(ways, math.inf)
-    for _ in range(_TURNS):
-        for name, parallel in ways:
+    least, count = dict.fromkeys(ways, math.inf), dict.fromkeys(ways, 1)
+    started = time.perf_counter()
+    for number in range(_TURNS):
+        if number >= _LEAST_TURNS and time.perf_counter() - started > _STEPS_SECONDS:
+            break
+        for way in ways:
+            name, parallel = way
             counters[name][:] = 0
-            seconds = _turn(executables[name], parallel)
-            least[name, parallel] = min(least[name, parallel], seconds)
+            seconds, disturbed = _turn(executables[name], parallel, count[way])
+            count[way] = max(1, min(_STEPS, int(_TURN_OF_STEPS_SECONDS / seconds)))
+            if not disturbed:
+                least[way] = min(least[way], seconds)
     times = {name: [least[way] for way in ways if way[0] == name] for name in executables}
     return {name: min(found) for name, found in times.items() if math.inf not in found}
 
 
-def _turn(executable: NumbaExecutable, parallel: bool) -> float:
-    """Return how long a step took; infinity if a thread had to wait for a processor."""
+def _turn(executable: NumbaExecutable, parallel: bool, steps: int) -> tuple[float, bool]:
+    """Return how long a step took, and whether a thread had to wait for a processor."""
     start, used = time.perf_counter(), time.process_time()
-    executable.segment(parallel, _STEPS)
+    executable.segment(parallel, steps)
     used, taken = time.process_time() - used, time.perf_counter() - start
     threads = len(executable.plans) if parallel else 1
-    return taken / _STEPS if used >= _UNDISTURBED * threads * taken else math.inf
+    return taken / steps, used < _UNDISTURBED * threads * taken
 
 
 def _vectors(plans: Sequence[Plan]) -> dict[str, Array]:

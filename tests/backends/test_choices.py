@@ -11,7 +11,7 @@ from networks import data
 
 from gpubp import Dense, Sequential, Trainer
 from gpubp.backends import kept, numba_choices, numba_measure
-from gpubp.backends.numba import NumbaBackend
+from gpubp.backends.numba import NumbaBackend, NumbaExecutable
 from gpubp.backends.numba_choices import Choice, name_of, typical
 from gpubp.backends.numba_program import aligned, dtypes_of, make_row
 from gpubp.callbacks import Callback
@@ -338,6 +338,22 @@ class TestChoices:
         trainer.predict(X)
         np.testing.assert_array_equal(trainer.parameters(), before)
         assert trainer.step == 0
+
+    def test_steps_that_take_long_are_run_a_few_times(self, monkeypatch, tmp_path):
+        monkeypatch.setattr(numba_choices, "_kept", lambda: kept.Kept(tmp_path))
+        monkeypatch.setattr(numba_measure, "_STEPS_SECONDS", 0.0)
+        monkeypatch.setattr(numba_measure, "_TURN_OF_STEPS_SECONDS", 0.0)
+        run, segment = [], NumbaExecutable.segment
+        monkeypatch.setattr(
+            NumbaExecutable,
+            "segment",
+            lambda self, parallel, steps: run.append(steps) or segment(self, parallel, steps),
+        )
+        trainer = make()
+        trainer.initialize(5)
+        trainer.explain(64)
+        assert len(run) == 2 * 3  # of one share, and of two side by side or in turn
+        assert set(run) == {1}
 
     def test_threads_that_had_to_wait_say_nothing(self, monkeypatch, tmp_path):
         monkeypatch.setattr(numba_choices, "_kept", lambda: kept.Kept(tmp_path))
