@@ -73,6 +73,7 @@ class Share:
         """Take the bound vectors as the share of this number; what is not common is its own."""
         slot = slice(number * SLOT, (number + 1) * SLOT)
         own = {name: vectors[name][slot] for name in (SUMS, COUNTS) if name in vectors}
+        own[PARTIALS] = aligned(1, "float64")  # of a call that runs by itself; else the writer's
         for name in OWN:
             if number and name in vectors:
                 own[name] = aligned(vectors[name].size, vectors[name].dtype.name)

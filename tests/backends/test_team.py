@@ -11,7 +11,6 @@ import pytest
 from gpubp.backends.numba_program import Program, make_row
 from gpubp.backends.team import Team
 from gpubp.kernels.numba import runner
-from gpubp.plan.ir import Call
 
 
 class Adder:
@@ -19,7 +18,7 @@ class Adder:
 
     def __init__(self) -> None:
         self.x, self.y = np.ones(3, np.float32), np.zeros(3, np.float32)
-        self.program = Program([make_row(Call("add", (None, None)), [self.x, self.y])])
+        self.program = Program([make_row("add", [self.x, self.y], ("float32",) * 2, {})])
 
     def words(self, steps: int) -> np.ndarray:
         self.program.words[runner.STEPS] = steps
