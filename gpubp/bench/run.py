@@ -43,7 +43,7 @@ class Settings:
         devices: "cpu", "cuda", ...
         peers: of :data:`PEERS`.
         sparse: whether peers, and other settings of gpubp, are timed at the middle size of the
-            minibatch alone.
+            minibatch alone, and spare ones not at all.
         quick: fewer rounds, shorter turns, and of each contender the usual setting alone.
         budget: seconds that the run may take from the moment that the kernels are there, which
             compile for up to a minute at the first run on a machine. Divided over the cases:
@@ -97,8 +97,7 @@ class Settings:
             if entry.suits(case)
             and (entry.role != "peer" or entry.peer in self.peers)
             and not (self.quick and (entry.setting or entry.compiler))
-            # Compiled twice, it would take as long as all the others.
-            and not (entry.compiler and entry.setting and self.sparse)
+            and not (self.sparse and entry.spare)
         ]
 
     @property

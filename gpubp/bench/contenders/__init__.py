@@ -29,7 +29,8 @@ class Entry:
 
     ``factory`` is the class of contender; ``threads`` None leaves the library its default; ``peer``
     is by what name a user asks for it; ``needs`` are packages as pip knows them, ``compiler`` says
-    that it needs one of C++ too; ``epsilon_first`` is explained in oracle.py.
+    that it needs one of C++ too; ``spare`` says that ``gpubp bench`` times it only if peers are
+    asked for by name; ``epsilon_first`` is explained in oracle.py.
     """
 
     family: str
@@ -42,6 +43,7 @@ class Entry:
     devices: tuple[str, ...] = _CPU
     precisions: tuple[str, ...] = ("fp32", "fp64", "tf32", "bf16")
     compiler: bool = False
+    spare: bool = False
     epsilon_first: bool = False
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
@@ -99,11 +101,11 @@ _MKL: dict[str, Any] = {"needs": ("mkl",), "options": {"library": "mkl"}}
 ENTRIES = (
     Entry(OURS, "", "ours", "ours:Ours", devices=_BOTH),
     Entry(OURS, "1 thread", "ours", "ours:Ours", 1),
-    Entry(OURS, "numpy backend", "ours", "ours:Ours", options={"backend": "numpy"}),
+    Entry(OURS, "numpy backend", "ours", "ours:Ours", options={"backend": "numpy"}, spare=True),
     Entry("torch eager", "", "peer", "pytorch:Eager", devices=_BOTH, **_TORCH),
     Entry("torch eager", "1 thread", "peer", "pytorch:Eager", 1, **_TORCH),
     Entry("torch.compile", "", "peer", "pytorch:Eager", devices=_BOTH, **_COMPILE),
-    Entry("torch.compile", "1 thread", "peer", "pytorch:Eager", 1, **_COMPILE),
+    Entry("torch.compile", "1 thread", "peer", "pytorch:Eager", 1, spare=True, **_COMPILE),
     Entry("torch graph", "", "peer", "pytorch:Captured", devices=_CUDA, **_TORCH),
     Entry("jax scan", "", "peer", "jax_scan:Scan", devices=_BOTH, **_JAX),
     Entry("jax scan", "1 thread", "peer", "jax_scan:Scan", 1, **_JAX),
@@ -112,9 +114,9 @@ ENTRIES = (
         epsilon_first=True, **_WIDE,
     ),
     Entry("floor", "OpenBLAS threads", "floor", "products:Products", **_WIDE),
-    Entry("floor", "OpenBLAS 1 thread", "floor", "products:Products", 1, **_WIDE),
+    Entry("floor", "OpenBLAS 1 thread", "floor", "products:Products", 1, spare=True, **_WIDE),
     Entry("floor", "OpenBLAS rows split", "floor", "products:Split", **_WIDE),
-    Entry("floor", "MKL threads", "floor", "products:Products", **_MKL),
+    Entry("floor", "MKL threads", "floor", "products:Products", spare=True, **_MKL),
     Entry("floor", "MKL rows split", "floor", "products:Split", **_MKL),
     Entry("floor", "PyTorch's BLAS", "floor", "pytorch:Products", needs=("torch",)),
 )  # fmt: skip
