@@ -62,7 +62,8 @@ class Trainer:
         schedule: a name of ``gpubp.schedules.SCHEDULES`` or a schedule.
         device: "auto", "cpu", "cuda" or "cuda:1"; "auto" also follows $GPUBP_DEVICE.
         backend: "cupy", "numba" or "numpy"; None takes the fastest that the device has.
-        precision: "fp32" or "fp64", and on CUDA also "tf32" or "bf16".
+        precision: "fp32", "fp64", "bf16", or on CUDA "tf32". bf16 computes with bfloat16 weights,
+            activations and deltas; parameters, gradients, optimizer state and outputs are float32.
         seed: of initial weights, shuffles and dropout masks: the same on every backend.
         l1, l2: penalties on the weights.
         clip_norm: the largest norm of the whole gradient; None does not clip.
