@@ -14,9 +14,8 @@ from typing import Any
 from numba import njit
 
 from gpubp.kernels.numba.compiled import FLAGS, jit_as
-from gpubp.kernels.numba.elementary import exp, expm1_negative, minus, normal_cdf, normal_density
+from gpubp.kernels.numba.elementary import exp, expm1_negative, minus, normal, softplus_and_sigmoid
 from gpubp.kernels.numba.elementary import sigmoid as _logistic
-from gpubp.kernels.numba.elementary import softplus as _log1p_exp
 from gpubp.kernels.numba.elementary import tanh as _hyperbolic
 from gpubp.kernels.numba.intrinsics import like
 
@@ -76,7 +75,7 @@ def _delta_bias_grad(slope: Function) -> Function:
     return kernel
 
 
-_scalar = njit(**FLAGS)
+_scalar = njit(forceinline=True, **FLAGS)  # else longer ones stay calls, and loops scalar
 
 
 @_scalar
@@ -132,29 +131,32 @@ def _elu_slope(a: Any, alpha: float) -> Any:
 
 @_scalar
 def _gelu(z: Any) -> Any:
-    return z * normal_cdf(z)
+    cdf, _ = normal(z)
+    return z * cdf
 
 
 @_scalar
 def _gelu_slope(z: Any) -> Any:
-    return normal_cdf(z) + z * normal_density(z)
+    cdf, bell = normal(z)
+    return cdf + z * (like(0.3989422804014327, z) * bell)  # 1 / sqrt(2 pi)
 
 
 @_scalar
-def _gelu_tanh_argument(z: Any) -> Any:
-    return like(0.7978845608028654, z) * (z + like(0.044715, z) * z * z * z)  # sqrt(2 / pi) first
+def _gelu_tanh_sigmoid(z: Any) -> Any:
+    """(1 + tanh(y)) / 2 = sigmoid(2 y), y = sqrt(2 / pi) (z + 0.044715 z³)."""
+    return _logistic(like(1.5957691216057308, z) * (z + like(0.044715, z) * z * z * z))
 
 
 @_scalar
 def _gelu_tanh(z: Any) -> Any:
-    return like(0.5, z) * z * (like(1.0, z) + _hyperbolic(_gelu_tanh_argument(z)))
+    return z * _gelu_tanh_sigmoid(z)
 
 
 @_scalar
 def _gelu_tanh_slope(z: Any) -> Any:
-    t = _hyperbolic(_gelu_tanh_argument(z))
-    inner = like(0.7978845608028654, z) * (like(1.0, z) + like(0.134145, z) * z * z)
-    return like(0.5, z) * (like(1.0, z) + t + z * (like(1.0, z) - t * t) * inner)
+    s = _gelu_tanh_sigmoid(z)
+    inner = like(1.5957691216057308, z) * (like(1.0, z) + like(0.134145, z) * z * z)
+    return s + z * s * (like(1.0, z) - s) * inner
 
 
 @_scalar
@@ -170,7 +172,8 @@ def _silu_slope(z: Any) -> Any:
 
 @_scalar
 def _softplus(z: Any) -> Any:
-    return _log1p_exp(z)
+    a, _ = softplus_and_sigmoid(z)
+    return a
 
 
 @_scalar

@@ -66,20 +66,39 @@ def like(typingctx: Any, value: Any, model: Any) -> Any:
     return model(value, model), codegen
 
 
+def _layout(real: Any) -> tuple[Any, Any, int]:
+    """Return the integer and the LLVM type of a float, and how many bits its fraction has."""
+    if real == types.float64:
+        return I64, ir.DoubleType(), 52
+    return I32, ir.FloatType(), 23
+
+
 @intrinsic
-def scaled_by_power_of_two(typingctx: Any, x: Any, exponent: Any) -> Any:
-    """Return ``x · 2**exponent`` by adding to the exponent bits; the result must be normal."""
-    if x == types.float32:
-        word, float_type, shift = I32, ir.FloatType(), 23
-    else:
-        word, float_type, shift = I64, ir.DoubleType(), 52
+def power_of_two(typingctx: Any, shifted: Any) -> Any:
+    """Return ``2**n``, a normal number, n the integer that the last bits of ``shifted`` hold.
+
+    They do in n + 1.5 · 2**f, f the bits of a fraction.
+    """
+    word, real, fraction = _layout(shifted)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        n = builder.fptosi(args[1], word)
-        bits = builder.bitcast(args[0], word)
-        return builder.bitcast(builder.add(bits, builder.shl(n, word(shift))), float_type)
+        n = builder.shl(builder.bitcast(args[0], word), word(fraction))
+        one = builder.bitcast(ir.Constant(real, 1.0), word)
+        return builder.bitcast(builder.add(n, one), real)
 
-    return x(x, exponent), codegen
+    return shifted(shifted), codegen
+
+
+@intrinsic
+def upper_digits(typingctx: Any, x: Any) -> Any:
+    """Return x without the lower half of its digits, so that its square is exact."""
+    word, real, fraction = _layout(x)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kept = word(-1 << (fraction // 2 + 1))
+        return builder.bitcast(builder.and_(builder.bitcast(args[0], word), kept), real)
+
+    return x(x), codegen
 
 
 @intrinsic

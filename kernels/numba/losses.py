@@ -14,13 +14,11 @@ from typing import Any
 from numba import njit
 
 from gpubp.kernels.numba.compiled import FLAGS, jit_as
-from gpubp.kernels.numba.elementary import exp, minus
-from gpubp.kernels.numba.elementary import sigmoid as _logistic
-from gpubp.kernels.numba.elementary import softplus as _log1p_exp
+from gpubp.kernels.numba.elementary import exp, minus, softplus_and_sigmoid
 from gpubp.kernels.numba.intrinsics import like
 
 Function = Callable[..., Any]
-_scalar = njit(**FLAGS)
+_scalar = njit(forceinline=True, **FLAGS)
 _LARGE = 1e200  # times one more sum of exponentials is still finite
 
 
@@ -94,7 +92,8 @@ def _poisson(z: Any, t: Any) -> Any:
 
 @_scalar
 def _sigmoid_cross_entropy(z: Any, t: Any) -> Any:
-    return _log1p_exp(z) - t * z, _logistic(z) - t
+    value, slope = softplus_and_sigmoid(z)
+    return value - t * z, slope - t
 
 
 squared_error = _elementwise(_squared)
