@@ -11,13 +11,16 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from numba import njit
+from numba import carray, njit
 
+from gpubp.kernels.numba import rows
 from gpubp.kernels.numba.compiled import FLAGS, jit_as
 from gpubp.kernels.numba.elementary import exp, expm1_negative, minus, normal, softplus_and_sigmoid
 from gpubp.kernels.numba.elementary import sigmoid as _logistic
 from gpubp.kernels.numba.elementary import tanh as _hyperbolic
 from gpubp.kernels.numba.intrinsics import like
+from gpubp.kernels.numba.rows import FEW, LINES, ROWS
+from gpubp.kernels.numba.tile import scratch
 
 Function = Callable[..., Any]
 
@@ -236,15 +239,17 @@ def identity_delta(da: Any, dz: Any) -> None:
 @njit(**FLAGS)
 def softmax(z: Any, a: Any) -> None:
     """a_k = exp(z_k - max z) / sum_j exp(z_j - max z), row by row."""
-    for i in range(z.shape[0]):
-        top = z[i].max()
-        total = like(0.0, top)
-        for k in range(z.shape[1]):
-            e = exp(z[i, k] - top)
-            a[i, k] = e
-            total += e
-        for k in range(z.shape[1]):
-            a[i, k] /= total
+    lines = carray(scratch(rows.wide(a), LINES), (FEW, ROWS))
+    totals = carray(scratch(rows.wide(a), ROWS), (ROWS,))
+    sums = carray(scratch(rows.wide(a), ROWS), (ROWS,))
+    for start in range(0, z.shape[0], ROWS):
+        end = min(start + ROWS, z.shape[0])
+        part = a[start:end]
+        rows.shift(z[start:end], part, lines, totals, sums)
+        rows.exponentials(part, lines, totals)
+        for r in range(ROWS):
+            totals[r], sums[r] = like(1.0, totals[r]) / totals[r], 0
+        rows.scale(part, lines, totals, sums)
 
 
 @njit(**FLAGS)

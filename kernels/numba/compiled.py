@@ -34,8 +34,8 @@ _lock = threading.RLock()
 _listeners: list[Callable[[str], None]] = []
 
 
-def jit_as(name: str) -> Callable[[Function], Function]:
-    """Compile a function that a factory makes, under a name of its own.
+def jit_as(name: str, **options: Any) -> Callable[[Function], Function]:
+    """Compile a function that a factory makes, under a name of its own; ``options`` add to FLAGS.
 
     Machine code is kept by function and linked by name, and code of several processes meets in one.
     Of two functions with one name, as all that a factory makes would have, the code loaded first
@@ -46,7 +46,7 @@ def jit_as(name: str) -> Callable[[Function], Function]:
         from numba import njit  # noqa: PLC0415 (0.4 s, only where something is compiled or loaded)
 
         function.__name__ = function.__qualname__ = name
-        made: Function = njit(**FLAGS)(function)
+        made: Function = njit(**(FLAGS | options))(function)
         return made
 
     return decorate

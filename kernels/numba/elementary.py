@@ -3,7 +3,7 @@
 Numba from PyPI has no vector library, so ``np.exp`` in a loop is a scalar call for every element.
 Here are polynomials instead, for float32 and float64 alike, without a branch: NaN stays NaN and
 infinities have their limits. Errors, in units of the last place of the result, as
-tests/kernels/test_elementary.py holds them: exp and expm1 1, log1p 2, tanh 3, Φ 2 for positive
+tests/kernels/test_elementary.py holds them: exp and expm1 1, logarithms 2, tanh 3, Φ 2 for positive
 arguments and 8 down to where it leaves the normal numbers. Results below the smallest normal
 number are 0.
 
@@ -21,7 +21,7 @@ import numpy as np
 from numba import njit, types
 from numba.extending import overload, register_jitable
 
-from gpubp.kernels.numba.intrinsics import like, power_of_two, upper_digits
+from gpubp.kernels.numba.intrinsics import like, power_of_two, split_by_two, upper_digits
 
 # Inlined, else the loops around do not vectorise; and no reassociation in here: the additions that
 # split an argument are not to be simplified away.
@@ -139,12 +139,26 @@ def expm1_negative(x: Any) -> Any:
 
 
 @njit(**_EXACT)
-def log1p_fraction(u: Any) -> Any:
-    """Return log(1 + u) of a float32 or float64 from 0 to 1: 2 artanh(s), s = u / (2 + u)."""
-    s = u / (like(2.0, u) + u)
+def _twice_artanh(s: Any) -> Any:
+    """Return log((1 + s) / (1 - s)) for |s| <= ⅓."""
     squared, double = s * s, s + s
-    p = _polynomial(squared, _of(u, _ARTANH_SINGLE, _ARTANH_DOUBLE))
-    return double + double * squared * p
+    return double + double * squared * _polynomial(squared, _of(s, _ARTANH_SINGLE, _ARTANH_DOUBLE))
+
+
+@njit(**_EXACT)
+def log1p_fraction(u: Any) -> Any:
+    """Return log(1 + u) of a float32 or float64 from 0 to 1."""
+    return _twice_artanh(u / (like(2.0, u) + u))
+
+
+@njit(**_EXACT)
+def log_above_one(x: Any) -> Any:
+    """Return the logarithm of a finite float32 or float64 that is at least 1."""
+    n, f = split_by_two(x)
+    low = n * like(_of(x, _LN2_LOW[0], _LN2_LOW[1]), x)
+    y = _twice_artanh((f - like(1.0, x)) / (f + like(1.0, x))) + low
+    y = y + n * like(_of(x, _LN2_HIGH[0], _LN2_HIGH[1]), x)
+    return y if x == x else x  # noqa: PLR0124 (NaN)
 
 
 @njit(**_EXACT)

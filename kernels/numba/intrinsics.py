@@ -66,6 +66,20 @@ def like(typingctx: Any, value: Any, model: Any) -> Any:
     return model(value, model), codegen
 
 
+@intrinsic
+def select(typingctx: Any, condition: Any, yes: Any, no: Any) -> Any:
+    """Return ``yes`` where the condition holds, else ``no``, and never by a branch.
+
+    Of a conditional expression on what was loaded, such as an element of a mask, the compiler may
+    make one, and then the loop is scalar.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.select(args[0], args[1], args[2])
+
+    return yes(types.boolean, yes, yes), codegen
+
+
 def _layout(real: Any) -> tuple[Any, Any, int]:
     """Return the integer and the LLVM type of a float, and how many bits its fraction has."""
     if real == types.float64:
@@ -87,6 +101,22 @@ def power_of_two(typingctx: Any, shifted: Any) -> Any:
         return builder.bitcast(builder.add(n, one), real)
 
     return shifted(shifted), codegen
+
+
+@intrinsic
+def split_by_two(typingctx: Any, x: Any) -> Any:
+    """Return n and f for x = 2**n f, √½ <= f < √2; x must be normal and above 0."""
+    word, real, fraction = _layout(x)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        bits = builder.bitcast(args[0], word)
+        least = builder.bitcast(ir.Constant(real, 0.5**0.5), word)
+        power = builder.and_(builder.sub(bits, least), word(-1 << fraction))
+        n = builder.sitofp(builder.ashr(power, word(fraction)), real)
+        f = builder.bitcast(builder.sub(bits, power), real)
+        return context.make_tuple(builder, signature.return_type, (n, f))
+
+    return types.UniTuple(x, 2)(x), codegen
 
 
 @intrinsic

@@ -1,49 +1,102 @@
 """Losses: value and delta in one pass over the rows.
 
-A scalar function gives value and slope of each elementwise loss; one loop serves them all. The
-loss of a row is summed in the working dtype, the rows in float64. A masked element is never
-computed with, so that NaN in it does no harm.
+A scalar function gives value and slope of each elementwise loss; one loop serves them all. Some
+elements at a time are summed in the working dtype, and these sums in float64. What comes of an
+element that the mask leaves out is thrown away, so that NaN in it does no harm.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
-from numba import njit
+from numba import carray, njit, types
+from numba.extending import overload
 
+from gpubp.kernels.numba import rows
 from gpubp.kernels.numba.compiled import FLAGS, jit_as
-from gpubp.kernels.numba.elementary import exp, minus, softplus_and_sigmoid
-from gpubp.kernels.numba.intrinsics import like
+from gpubp.kernels.numba.elementary import exp, softplus_and_sigmoid
+from gpubp.kernels.numba.intrinsics import data, like, select
+from gpubp.kernels.numba.rows import FEW, LINES, ROWS
+from gpubp.kernels.numba.tile import scratch
 
 Function = Callable[..., Any]
 _scalar = njit(forceinline=True, **FLAGS)
-_LARGE = 1e200  # times one more sum of exponentials is still finite
+_STRETCH = 2048  # elements whose losses are summed in the working dtype
+
+
+def _kept(mask: Any, start: int, stop: int) -> Any:
+    """Return a stretch of a mask of elements, None if there is none."""
+    return None if mask is None else mask.reshape(mask.size)[start:stop]
+
+
+def _spread(weights: Any, columns: int, start: int, room: Any) -> Any:
+    """Write to ``room`` the weight of each element from ``start`` on; None if there are none."""
+    return None if weights is None else room
+
+
+# Overloaded because the type of such a conditional expression would be that of both its sides.
+@overload(_kept, strict=False)
+def _kept_of(mask: Any, start: int, stop: int) -> Any:
+    if isinstance(mask, types.NoneType):
+        return lambda mask, start, stop: None
+    return lambda mask, start, stop: mask.reshape(mask.size)[start:stop]
+
+
+@overload(_spread, strict=False)
+def _spread_of(weights: Any, columns: int, start: int, room: Any) -> Any:
+    if isinstance(weights, types.NoneType):
+        return lambda weights, columns, start, room: None
+
+    def spread(weights: Any, columns: int, start: int, room: Any) -> Any:
+        if columns == 1:
+            room[:] = weights[start : start + room.size]
+            return room
+        i, row, left = 0, start // columns, columns - start % columns
+        while i < room.size:
+            end = min(i + left, room.size)
+            room[i:end] = weights[row]
+            i, row, left = end, row + 1, columns
+        return room
+
+    return spread
 
 
 def _elementwise(value_and_slope: Function) -> Function:
     """Return the kernel of a loss that is a sum over elements."""
+    name = value_and_slope.__name__
 
-    @jit_as(f"{value_and_slope.__name__}_loss")
+    # Signed zeros, else x + (y if kept else 0) becomes x + y if kept else x, and no vectors of it.
+    @jit_as(f"{name}_stretch", fastmath={"contract", "reassoc"})
+    def stretch(
+        z: Any, t: Any, weights: Any, mask: Any, dz: Any, scale: float, scalars: Any
+    ) -> Any:
+        """Write the gradient at some elements; return their losses' sum, in the working dtype."""
+        one, zero = t.dtype.type(1), t.dtype.type(0)
+        factor, total = t.dtype.type(scale), zero
+        for i in range(z.size):
+            weight = one if weights is None else weights[i]
+            value, slope = value_and_slope(z[i], t[i], *scalars)
+            kept = mask is None or mask[i]
+            total += select(kept, weight * value, zero)
+            dz[i] = select(kept, factor * weight * slope, zero)
+        return scale * total
+
+    @jit_as(f"{name}_loss")
     def kernel(
         z: Any, t: Any, weights: Any, mask: Any, loss: Any, dz: Any, *scalars: float
     ) -> None:
-        scale = scalars[-1]
-        zero = dz.dtype.type(0)
-        total = 0.0
-        for i in range(z.shape[0]):
-            weight = scale if weights is None else scale * weights[i]
-            w = dz.dtype.type(weight)
-            row = zero
-            for k in range(z.shape[1]):
-                if mask is None or mask[i, k]:
-                    value, slope = value_and_slope(z[i, k], t[i, k], *scalars[:-1])
-                    row += value
-                    dz[i, k] = w * slope
-                else:
-                    dz[i, k] = zero
-            total += weight * row
+        # Rows do not matter here, and a row of few outputs would not fill a vector.
+        every_z, every_t, every_dz = z.reshape(z.size), t.reshape(t.size), dz.reshape(dz.size)
+        scale, total = scalars[-1], 0.0
+        room = carray(scratch(data(t), _STRETCH), (_STRETCH,))
+        for i in range(0, z.size, _STRETCH):
+            end = min(i + _STRETCH, z.size)
+            of_rows = _spread(weights, z.shape[1], i, room[: end - i])
+            total += stretch(
+                every_z[i:end], every_t[i:end], of_rows, _kept(mask, i, end), every_dz[i:end],
+                scale, scalars[:-1],
+            )  # fmt: skip
         loss[0] += total
 
     return kernel
@@ -105,65 +158,61 @@ sigmoid_cross_entropy = _elementwise(_sigmoid_cross_entropy)
 
 
 @_scalar
-def _shift(z: Any, shifted: Any) -> Any:
-    """Write z less its largest element for one row; return the sum of that."""
-    top = z[0]
-    for k in range(1, z.size):
-        top = z[k] if z[k] > top else top
-    plain = like(0.0, top)
-    for k in range(z.size):
-        d = minus(z[k], top)
-        shifted[k] = d
-        plain += d
-    return plain
+def _counts(mask: Any, row: int) -> Any:
+    """Return whether a row counts."""
+    return mask is None or mask[row]
 
 
 @_scalar
-def _exponentials(x: Any) -> None:
-    """X = exp(x), all rows as one: a few classes alone would not fill a vector."""
-    flat = x.reshape(x.size)
-    for i in range(flat.size):
-        flat[i] = exp(flat[i])
+def _weight(weights: Any, row: int, scale: float) -> float:
+    """Return what a row's loss is multiplied with."""
+    return scale if weights is None else scale * weights[row]
+
+
+@_scalar
+def _softmax(x: Any, lines: Any, totals: Any, offsets: Any, mass: Any, smoothing: float) -> Any:
+    """X = mass · (softmax - smoothing / classes), from what was shifted; mass · log(total).
+
+    A row without mass is 0 whatever stands in it. Returns the sum over rows.
+    """
+    rows.exponentials(x, lines, totals)
+    for r in range(ROWS):
+        totals[r] = select(mass[r] == 0, like(1.0, totals[r]), totals[r])
+        offsets[r] = mass[r] * like(smoothing / x.shape[1], mass[r])
+    logs = rows.logarithms(totals, mass)
+    rows.scale(x, lines, totals, offsets)
+    return logs
 
 
 @njit(**FLAGS)
 def softmax_cross_entropy(
     z: Any, labels: Any, weights: Any, mask: Any, loss: Any, dz: Any, smoothing: float, scale: float
 ) -> None:
-    """Cross-entropy of softmax(z) with smoothed one-hot rows; dz may be z.
-
-    Rows of one weight need no logarithm each: theirs is that of the product of their sums.
-    """
-    rows, classes = z.shape
-    sum_loss, product = 0.0, 1.0
-    for i in range(rows):
-        if mask is not None and not mask[i]:
-            dz[i, :] = 0
-            continue
-        weight = scale if weights is None else scale * weights[i]
-        plain = _shift(z[i], dz[i])
-        sum_loss -= weight * (1 - smoothing) * dz[i, labels[i]]
-        if smoothing != 0:
-            sum_loss -= weight * smoothing / classes * plain
-    _exponentials(dz)
-    for i in range(rows):
-        if mask is not None and not mask[i]:
-            dz[i, :] = 0
-            continue
-        weight = scale if weights is None else scale * weights[i]
-        total = like(0.0, dz[i, 0])
-        for k in range(classes):
-            total += dz[i, k]
-        product *= total
-        if weights is not None or product > _LARGE:
-            sum_loss += weight * math.log(product)
-            product = 1.0
-        share = like(weight, total) / total
-        rest = like(weight * smoothing / classes, total)
-        for k in range(classes):
-            dz[i, k] = dz[i, k] * share - rest
-        dz[i, labels[i]] -= like(weight * (1 - smoothing), total)
-    loss[0] += sum_loss + scale * math.log(product)
+    """Cross-entropy of softmax(z) with smoothed one-hot rows; dz may be z."""
+    classes = z.shape[1]
+    lines = carray(scratch(rows.wide(dz), LINES), (FEW, ROWS))
+    totals = carray(scratch(rows.wide(dz), ROWS), (ROWS,))
+    sums = carray(scratch(rows.wide(dz), ROWS), (ROWS,))
+    mass = carray(scratch(rows.wide(dz), ROWS), (ROWS,))
+    for start in range(0, z.shape[0], ROWS):
+        end = min(start + ROWS, z.shape[0])
+        x, sum_loss = dz[start:end], 0.0
+        rows.shift(z[start:end], x, lines, totals, sums)
+        mass[:] = 0
+        for r in range(end - start):
+            if _counts(mask, start + r):
+                label, weight = labels[start + r], _weight(weights, start + r, scale)
+                mass[r] = weight
+                score = lines[label, r] if classes <= FEW else x[r, label]
+                sum_loss -= weight * (1 - smoothing) * score
+                if smoothing != 0:
+                    sum_loss -= weight * smoothing / classes * sums[r]
+        loss[0] += sum_loss + _softmax(x, lines, totals, sums, mass, smoothing)
+        for r in range(end - start):
+            if _counts(mask, start + r):
+                x[r, labels[start + r]] -= mass[r] * like(1 - smoothing, mass[r])
+            else:
+                x[r, :] = 0
 
 
 @njit(**FLAGS)
@@ -171,36 +220,34 @@ def softmax_cross_entropy_dense(
     z: Any, t: Any, weights: Any, mask: Any, loss: Any, dz: Any, smoothing: float, scale: float
 ) -> None:
     """Cross-entropy of softmax(z) with smoothed rows t of any total; dz may be z."""
-    rows, classes = z.shape
-    sum_loss = 0.0
-    for i in range(rows):
-        if mask is not None and not mask[i]:
-            dz[i, :] = 0
-            continue
-        weight = scale if weights is None else scale * weights[i]
-        plain = _shift(z[i], dz[i])
-        mass, agreement = 0.0, 0.0
-        for k in range(classes):
-            mass += t[i, k]
-            if t[i, k] != 0:  # else an impossible class, of logit -inf, would give 0 · inf
-                agreement += t[i, k] * dz[i, k]
-        sum_loss -= weight * (1 - smoothing) * agreement
-        if smoothing != 0:
-            sum_loss -= weight * smoothing * mass / classes * plain
-    _exponentials(dz)
-    for i in range(rows):
-        if mask is not None and not mask[i]:
-            dz[i, :] = 0
-            continue
-        weight = scale if weights is None else scale * weights[i]
-        total, mass = like(0.0, dz[i, 0]), 0.0
-        for k in range(classes):
-            total += dz[i, k]
-            mass += t[i, k]
-        sum_loss += weight * mass * math.log(total)
-        share = like(weight * mass, total) / total
-        rest = like(weight * smoothing * mass / classes, total)
-        kept = like(weight * (1 - smoothing), total)
-        for k in range(classes):
-            dz[i, k] = dz[i, k] * share - rest - kept * t[i, k]
-    loss[0] += sum_loss
+    classes = z.shape[1]
+    lines = carray(scratch(rows.wide(dz), LINES), (FEW, ROWS))
+    totals = carray(scratch(rows.wide(dz), ROWS), (ROWS,))
+    sums = carray(scratch(rows.wide(dz), ROWS), (ROWS,))
+    mass = carray(scratch(rows.wide(dz), ROWS), (ROWS,))
+    for start in range(0, z.shape[0], ROWS):
+        end = min(start + ROWS, z.shape[0])
+        x, sum_loss = dz[start:end], 0.0
+        rows.shift(z[start:end], x, lines, totals, sums)
+        mass[:] = 0
+        for r in range(end - start):
+            if _counts(mask, start + r):
+                total, agreement = like(0.0, mass[r]), like(0.0, mass[r])
+                for k in range(classes):
+                    p, d = t[start + r, k], lines[k, r] if classes <= FEW else x[r, k]
+                    total += p
+                    # An impossible class, of logit -inf, would give 0 · inf.
+                    agreement += select(p == 0, like(0.0, p), p * d)
+                weight = _weight(weights, start + r, scale)
+                mass[r] = weight * total
+                sum_loss -= weight * (1 - smoothing) * agreement
+                if smoothing != 0:
+                    sum_loss -= weight * smoothing * total / classes * sums[r]
+        loss[0] += sum_loss + _softmax(x, lines, totals, sums, mass, smoothing)
+        for r in range(end - start):
+            if _counts(mask, start + r):
+                kept = like(_weight(weights, start + r, scale) * (1 - smoothing), mass[r])
+                for k in range(classes):
+                    x[r, k] -= kept * t[start + r, k]
+            else:
+                x[r, :] = 0
