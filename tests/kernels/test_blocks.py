@@ -83,9 +83,7 @@ def test_not_a_number_spoils_its_row_wherever_it_stands(columns, dtype):
     for place in range(columns):
         z = np.zeros((rows.ROWS + 2, columns), dtype)
         z[rows.ROWS, place] = np.nan
-        found = evaluate(
-            run_numba, "softmax_cross_entropy", z=z, labels=np.zeros(len(z), np.int64)
-        )
+        found = evaluate(run_numba, "softmax_cross_entropy", z=z, labels=np.zeros(len(z), np.int64))
         assert np.isnan(found["loss"])
         assert np.isnan(found["dz"][rows.ROWS]).all()
         assert np.isfinite(np.delete(found["dz"], rows.ROWS, axis=0)).all()
