@@ -12,17 +12,17 @@ from gpubp.kernels.contract import ArrayLike, Operand, Shape, dtype_name
 
 
 @dataclass(frozen=True, slots=True)
-class Bits:
-    """What a contract's check is to see of an array of bits."""
+class Form:
+    """What a contract's check looks at of an array."""
 
     shape: Shape
     dtype: str = "bfloat16"
 
 
 def seen(declared: Operand, array: ArrayLike) -> ArrayLike:
-    """Return an array, or where its operand can only be bfloat16 and it is one of bits, Bits."""
+    """Return an array, or its form where the operand can only be bfloat16 and it is of bits."""
     bits = declared.dtype == "bfloat16" and dtype_name(array.dtype) == "uint16"
-    return Bits(tuple(array.shape)) if bits else array
+    return Form(tuple(array.shape)) if bits else array
 
 
 def stored(dtype: str) -> str:

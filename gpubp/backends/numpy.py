@@ -56,7 +56,7 @@ class NumpyBackend(Backend):
         """Run the reference of a kernel."""
         declared = contract(kernel).operands
         bits = [
-            array is not None and isinstance(bfloat16.seen(operand, array), bfloat16.Bits)
+            array is not None and isinstance(bfloat16.seen(operand, array), bfloat16.Form)
             for operand, array in zip(declared, operands, strict=True)
         ]
         with quiet(self.xp):

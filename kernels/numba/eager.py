@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from gpubp.errors import OperandError
 from gpubp.kernels import bfloat16
-from gpubp.kernels.contract import dtype_name
+from gpubp.kernels.contract import Shape, dtype_name
 from gpubp.kernels.numba import compiled, entry
 from gpubp.kernels.spec import kernel as contract
 
@@ -26,12 +27,9 @@ def run(
         OperandError: shapes, dtypes or scalars break the contract, or an array's layout.
     """
     kernel = contract(name)
-    scalars = scalars or {}
-    shown = [
-        None if array is None else bfloat16.seen(declared, array)
-        for declared, array in zip(kernel.operands, operands, strict=True)
-    ]
-    kernel.bind(shown, scalars)
+    forms = tuple(None if a is None else (a.shape, dtype_name(a.dtype)) for a in operands)
+    function, template = _checked(name, forms, tuple(kernel.bind_scalars(scalars or {}).items()))
+    words, place = template.copy(), 0
     for declared, array in zip(kernel.operands, operands, strict=True):
         if array is None:
             continue
@@ -41,9 +39,33 @@ def run(
                 f"byte order, which a compiled kernel needs; pass numpy.require(..., "
                 f"numpy.{array.dtype.name}, 'CA') of it"
             )
-    variant = entry.Variant(
-        name, tuple(None if array is None else dtype_name(array.dtype) for array in shown)
-    )
-    places = [None if array is None else (array.ctypes.data, array.shape) for array in operands]
-    words = np.array(entry.words(variant, places, scalars), np.int64)
-    compiled.c_function(entry.address(variant))(words.ctypes.data)
+        words[place] = array.ctypes.data
+        place += 1 + len(declared.axes)
+    function(words.ctypes.data)
+
+
+@lru_cache(maxsize=4096)
+def _checked(
+    name: str,
+    forms: tuple[tuple[Shape, str] | None, ...],
+    scalars: tuple[tuple[str, entry.Number], ...],
+) -> tuple[compiled.Function, NDArray[np.int64]]:
+    """Return the code of a call and its words but for the addresses.
+
+    To find them takes longer than most calls.
+
+    ``forms`` are the operands' shapes and dtypes.
+
+    Raises:
+        OperandError: they break the contract.
+    """
+    kernel = contract(name)
+    shown = [
+        None if form is None else bfloat16.seen(declared, bfloat16.Form(*form))
+        for declared, form in zip(kernel.operands, forms, strict=True)
+    ]
+    kernel.bind(shown, dict(scalars))
+    variant = entry.Variant(name, tuple(None if s is None else dtype_name(s.dtype) for s in shown))
+    places = [None if form is None else (0, form[0]) for form in forms]
+    words = np.array(entry.words(variant, places, dict(scalars)), np.int64)
+    return compiled.c_function(entry.address(variant)), words
