@@ -173,7 +173,8 @@ def _weight(weights: Any, row: int, scale: float) -> float:
 def _softmax(x: Any, lines: Any, totals: Any, offsets: Any, mass: Any, smoothing: float) -> Any:
     """X = mass · (softmax - smoothing / classes), from what was shifted; mass · log(total).
 
-    A row without mass is 0 whatever stands in it. Returns the sum over rows.
+    The sum of the latter over rows is returned. A row without mass, as one that the mask leaves out
+    or one beyond the last, adds 0 to it whatever stands there.
     """
     rows.exponentials(x, lines, totals)
     for r in range(ROWS):

@@ -80,9 +80,7 @@ def shift(z: Any, x: Any, lines: Any, tops: Any, sums: Any) -> None:
 
 @_inlined
 def exponentials(x: Any, lines: Any, totals: Any) -> None:
-    """Take exp of what was shifted; ``totals`` are each row's sums, and 1 beyond the last row."""
-    for r in range(ROWS):
-        totals[r] = 1
+    """Take exp of what was shifted; ``totals`` are each row's sums."""
     if x.shape[1] <= FEW:
         _exponentials_of_lines(lines, x.shape[1], length(x), totals)
         return
@@ -90,7 +88,7 @@ def exponentials(x: Any, lines: Any, totals: Any) -> None:
     for i in range(flat.size):
         flat[i] = exp_negative(flat[i])
     for r in range(x.shape[0]):
-        total = like(0.0, totals[r])
+        total = like(0.0, totals[0])
         for k in range(x.shape[1]):
             total += x[r, k]
         totals[r] = total
