@@ -57,6 +57,16 @@ def test_a_program_that_comes_just_as_a_thread_gives_up_is_not_lost() -> None:
     assert [float(adder.y[0]) for adder in adders] == [runs] * 3
 
 
+def test_threads_that_have_nothing_to_do_sleep() -> None:
+    """The processor's time of a long pause is not theirs."""
+    team, adders = Team(3), [Adder() for _ in range(3)]
+    team.run([adder.words(1) for adder in adders])
+    time.sleep(0.2)
+    before = time.process_time()
+    time.sleep(0.5)
+    assert time.process_time() - before < 0.1
+
+
 def test_threads_end_with_their_team() -> None:
     before = set(threading.enumerate())
     team, adders = Team(3), [Adder() for _ in range(3)]
