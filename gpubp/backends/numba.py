@@ -109,7 +109,7 @@ class NumbaBackend(Backend):
         count = self._chooser.shares_of(sum(plan.rows for plan in plans))
         routines = [self._chooser.routine(call) for call in plans[0].calls]
         if self._split_by_units(plans):
-            tiles = Choice("tiles", "as shares by units take")
+            tiles = Choice("tiles", "for shares by units")
             routines = [choice and tiles for choice in routines]
         return (
             f"shares of a step: {count}; threads: {self.threads} at most",

@@ -91,7 +91,7 @@ def test_a_choice_by_the_machine_is_kept_in_the_checkpoint(tmp_path, monkeypatch
     trainer = make(by="auto", shares=None)
     fitted(trainer)
     assert "by units (by the rule)" in trainer.explain(40)
-    assert "by tiles (as shares by units take)" in trainer.explain(40)
+    assert "by tiles (for shares by units)" in trainer.explain(40)
     trainer.save(tmp_path / "model")
     monkeypatch.setattr(numba_choices, "by_rule", lambda plan, count: "rows")
     again = Trainer.load(tmp_path / "model")
