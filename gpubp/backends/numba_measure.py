@@ -70,10 +70,10 @@ def steps(executables: Mapping[str, NumbaExecutable]) -> Times:
     shares side by side, or one after the other if that is less. One whose threads never had a
     processor each is left out, because that says nothing of it.
     """
-    counters = {}
+    counters, data = {}, _data(next(iter(executables.values())).plans)
     for name, executable in executables.items():
         vectors = _vectors(executable.plans)
-        executable.bind(vectors, _data(executable.plans))
+        executable.bind(vectors, data)
         counters[name] = vectors[COUNTERS]
     ways = [
         (name, parallel)
