@@ -256,6 +256,9 @@ def test_ratio_to_the_floor_is_said() -> None:
     rows.append(row("floor, other", "cpu", 8, 4e-6))
     html = report.render({"format": "gpubp-bench/1", "rows": rows})
     assert "gpubp takes 1.50 of the floor" in html
+    page, _, _ = html.partition('<script type="application/json"')
+    assert "floor, one" in page
+    assert "floor, other" not in page  # which is none: another is lower
 
 
 def test_ratio_is_that_of_the_medians_to_the_fastest_peer() -> None:

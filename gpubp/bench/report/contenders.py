@@ -73,7 +73,7 @@ def _row(row: Row, peer: Row | None, columns: list[str], looks: Looks) -> Markup
         cells.append(_to_peer(row, peer))
     if "Of roof|limit" in columns:
         cells.append(_of_roof(row))
-    cells.append(parts.correct_cell(row.correct))
+    cells.append(parts.number(parts.NONE, "") if row.floor else parts.correct_cell(row.correct))
     return tag("tr", *cells, class_="ours" if row.ours else None, data_row=row.index)
 
 

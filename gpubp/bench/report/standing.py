@@ -66,9 +66,23 @@ def standings(result: Result, phases: Iterable[str]) -> list[Standing]:
         if row.phase in set(phases):
             groups.setdefault((row.task, row.device, row.phase), []).append(row)
     return [
-        Standing(*key, tuple(sorted(rows, key=lambda row: row.median)))
+        Standing(*key, tuple(sorted(lowest_floors(rows), key=lambda row: row.median)))
         for key, rows in groups.items()
     ]
+
+
+def lowest_floors(rows: Iterable[Row]) -> list[Row]:
+    """Return rows without the floors that another one is below: of several ways one is the floor.
+
+    It stays where it is among the others.
+    """
+    known = list(rows)
+    lowest: dict[object, Row] = {}
+    for row in known:
+        place = row.task, row.device, row.phase
+        if row.floor and (place not in lowest or row.median < lowest[place].median):
+            lowest[place] = row
+    return [row for row in known if not row.floor or row in lowest.values()]
 
 
 def compare(row: Row, other: Row) -> Ratio:

@@ -14,6 +14,7 @@ from gpubp.bench.report.markup import Markup, join, tag
 from gpubp.bench.report.picture import WIDTH, figure, gallery, line, text, x_axis, y_axis
 from gpubp.bench.report.result import Result, Row
 from gpubp.bench.report.scales import Log
+from gpubp.bench.report.standing import lowest_floors
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, WIDTH - 14, 14, 226
 _HEIGHT = 262
@@ -42,7 +43,7 @@ class Crossing:
 def section(result: Result, looks: Looks) -> parts.Section | None:
     """Return the section, or None if nothing was timed with two batch sizes."""
     groups: dict[tuple[str, str], dict[tuple[str, str], list[Row]]] = {}
-    for row in result.rows:
+    for row in lowest_floors(result.rows):
         if row.phase == "step":
             group = groups.setdefault((row.task.network, row.task.precision), {})
             group.setdefault((row.contender, row.device), []).append(row)
