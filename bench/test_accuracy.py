@@ -6,7 +6,9 @@ own, so that a round is not only a repetition.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any
 
 import pytest
@@ -34,7 +36,7 @@ TASKS = (
     Task(Case((40, 128, 64, 5), 128, 625, source="table"), accuracy=0.85, most_epochs=60),
 )
 
-Finished = tuple[Task, dict[str, list[tuple[float, int]]]]
+Finished = Callable[[Task], dict[str, list[tuple[float, int]]]]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -45,7 +47,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     ]
     pairs = [(task, entry) for task in tasks for entry in _entries(task.case)]
     ids = [f"{task.case.source}-{task.case.device}-{entry.name}" for task, entry in pairs]
-    metafunc.parametrize(("finished", "entry"), pairs, indirect=["finished"], ids=ids)
+    metafunc.parametrize(("task", "entry"), pairs, ids=ids)
 
 
 def _entries(case: Case) -> list[Entry]:
@@ -54,9 +56,17 @@ def _entries(case: Case) -> list[Entry]:
 
 
 @pytest.fixture(scope="module")
-def finished(request: pytest.FixtureRequest, quick: bool, pool: Pool) -> Finished:
-    """Return seconds and epochs by contender and round."""
-    task: Task = request.param
+def finished(quick: bool, pool: Pool) -> Finished:
+    """Return a function that has a task learned, once; seconds, epochs by contender and round."""
+
+    @cache
+    def finished(task: Task) -> dict[str, list[tuple[float, int]]]:
+        return _learned(task, pool, _QUICK_ROUNDS if quick else _ROUNDS)
+
+    return finished
+
+
+def _learned(task: Task, pool: Pool, rounds: int) -> dict[str, list[tuple[float, int]]]:
     present = [entry for entry in _entries(task.case) if not entry.missing]
     workers = {
         entry: pool.worker(entry.factory, entry.name, task.case.device, task.case.precision)
@@ -71,16 +81,14 @@ def finished(request: pytest.FixtureRequest, quick: bool, pool: Pool) -> Finishe
         case = replace(task.case, seed=seeds[entry])
         return _reach(workers[entry], entry, case, task.accuracy, task.most_epochs)
 
-    turns = {entry.name: lambda entry=entry: turn(entry) for entry in present}
-    return task, take_turns(turns, _QUICK_ROUNDS if quick else _ROUNDS)
+    return take_turns({entry.name: partial(turn, entry) for entry in present}, rounds)
 
 
 @pytest.mark.benchmark(timer=suites.replay)
-def test_accuracy(benchmark: Any, finished: Finished, entry: Entry) -> None:
-    task, results = finished
+def test_accuracy(benchmark: Any, finished: Finished, task: Task, entry: Entry) -> None:
     if entry.missing:
         pytest.skip(entry.missing)
-    seconds, epochs = zip(*results[entry.name], strict=True)
+    seconds, epochs = zip(*finished(task)[entry.name], strict=True)
     benchmark.group = f"time to {task.accuracy:.0%} right of {task.case.source}, {task.case.device}"
     benchmark.extra_info |= {
         "contender": entry.name, "role": entry.role, "default": not entry.setting,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from networks import RACED, Raced
 _QUICK_ROUNDS = 3
 _SECONDS = 0.3  # of a turn
 
-Finished = tuple[Raced, dict[str, suites.Timed]]
+Finished = Callable[[Raced], dict[str, suites.Timed]]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -31,21 +33,25 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         for entry in suites.entries(known.case, "ours", "peer", "floor")
     ]
     ids = [f"{known.case.name}-{known.case.device}-{entry.name}" for known, entry in pairs]
-    metafunc.parametrize(("finished", "entry"), pairs, indirect=["finished"], ids=ids)
+    metafunc.parametrize(("raced", "entry"), pairs, ids=ids)
 
 
 @pytest.fixture(scope="module")
 def finished(request: pytest.FixtureRequest, quick: bool, roofs: suites.RoofsOf) -> Finished:
-    raced: Raced = request.param
-    cases = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
-    chosen = [case["entry"] for case in cases if case.get("finished") is raced]
-    plan = race.Plan(_QUICK_ROUNDS if quick else raced.rounds, _SECONDS)
-    with Pool() as pool:
-        return raced, suites.timed(raced.case, chosen, plan, pool, roofs)
+    """Return a function that races a case, once, with those who were chosen to be timed."""
+    calls = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
+
+    @cache
+    def finished(raced: Raced) -> dict[str, suites.Timed]:
+        chosen = [call["entry"] for call in calls if call.get("raced") == raced]
+        plan = race.Plan(_QUICK_ROUNDS if quick else raced.rounds, _SECONDS)
+        with Pool() as pool:
+            return suites.timed(raced.case, chosen, plan, pool, roofs)
+
+    return finished
 
 
 @pytest.mark.benchmark(timer=suites.replay)
-def test_step(benchmark: Any, finished: Finished, entry: Entry) -> None:
-    raced, found = finished
+def test_step(benchmark: Any, finished: Finished, raced: Raced, entry: Entry) -> None:
     benchmark.group = f"step {raced.case.name} {raced.case.device}"
-    suites.record(benchmark, found[entry.name], "step", target=raced.target)
+    suites.record(benchmark, finished(raced)[entry.name], "step", target=raced.target)
