@@ -125,7 +125,7 @@ def rebuild(
     if (threads, shares, share_by) != (None, None, None):
         choices["shares"] = {}
     if gemm is not None:
-        choices["products"] = {}
+        choices = {"products": {}, "shares": {}}  # shares by units take tiles
     given = {"threads": threads, "gemm": gemm, "shares": shares, "share_by": share_by}
     given = {name: value for name, value in given.items() if value is not None}
     settings |= given

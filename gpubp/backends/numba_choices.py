@@ -105,7 +105,7 @@ class Chooser:
             InputError: the user asked for shares by units, and the network can't be split so.
         """
         if not plan.update:
-            return Choice(named(_count(plan, self._threads), "rows"), _RULE)
+            return Choice(named(self._count(plan), "rows"), _RULE)
         rows = str(plan.rows)
         if rows not in self._shares:
             self._shares[rows] = self._of_step(plan, self._saved["shares"].get(rows), measure)
@@ -120,24 +120,36 @@ class Chooser:
     ) -> Choice:
         if saved:
             return Choice(saved, _SAVED)
-        count = _count(plan, self._threads) if self._fixed is None else min(self._fixed, plan.rows)
-        if self._by == "units" and count > 1 and not divisible(plan, count):
+        count = self._count(plan)
+        if self._by == "units" and count > 1 and not self._divisible(plan, count):
             raise InputError(
                 f"share_by='units' can't be had for this network and {count} shares: it takes "
-                f"dense layers of at least {LINE * count} inputs, in fp32 or fp64, and a "
-                "processor with AVX2; use share_by='auto' or 'rows'"
+                f"dense layers of at least {LINE * count} inputs, in fp32 or fp64, gemm 'auto' or "
+                "'tiles', and a processor with AVX2; use share_by='auto' or 'rows'"
             )
-        by = by_rule(plan, count) if self._by == "auto" else self._by
-        usual = named(count, by)
-        counts = _counts_near(plan, count, self._threads) if self._fixed is None else []
-        candidates = [usual, *(named(number, by) for number in counts)]
-        other = "rows" if by == "units" else "units"
-        if self._by == "auto" and count > 1 and divisible(plan, count):
-            candidates.append(named(count, other))
+        usual = self._named(plan, count)
+        candidates = [usual]
+        if self._fixed is None:
+            near = _counts_near(plan, count, self._threads)
+            candidates += [self._named(plan, number) for number in near]
+        if self._by == "auto" and count > 1 and self._divisible(plan, count):
+            candidates += [n for n in (named(count, by) for by in SHARE_BY[1:]) if n != usual]
         if self._fixed is not None and len(candidates) == 1:
             return Choice(usual, _ASKED)
         name = f"step-{_digest(plan)}-{self._threads}-threads"
         return _best(name, "with", usual, candidates, lambda: measure(candidates))
+
+    def _count(self, plan: Plan) -> int:
+        """Return how many shares are asked for, else by the rule."""
+        return _count(plan, self._threads) if self._fixed is None else min(self._fixed, plan.rows)
+
+    def _named(self, plan: Plan, count: int) -> str:
+        """Return the name of a number of shares, split as is asked for, else by the rule."""
+        units = self._by == "units" or (self._by == "auto" and sends_less(plan))
+        return named(count, "units" if units and self._divisible(plan, count) else "rows")
+
+    def _divisible(self, plan: Plan, count: int) -> bool:
+        return self._gemm in ("auto", "tiles") and divisible(plan, count)
 
     def record(self) -> Choices:
         """Return the choices that are not the user's, for a checkpoint."""
@@ -234,17 +246,15 @@ def named(count: int, by: str) -> str:
     return f"{count} by {by}" if count > 1 else "1"
 
 
-def by_rule(plan: Plan, count: int) -> str:
-    """Return by what a step should be split: "rows" or "units".
+def sends_less(plan: Plan) -> bool:
+    """Return whether threads send each other less if a step is split by units.
 
-    By rows, threads send each other gradients and parameters; by units, what layers put out and
-    its gradients, and they meet more often.
+    By rows it is gradients and parameters; by units, what layers put out and its gradients, and
+    they meet more often.
     """
-    if count == 1 or not divisible(plan, count):
-        return "rows"
     sent = sum(_c(call).size for call in products(plan) if _c(call).region == TRANSIENT)
     weights = sum(_c(call).size for call in products(plan) if _c(call).region == GRADS)
-    return "units" if weights > _WORTH * sent + _MEETING else "rows"
+    return weights > _WORTH * sent + _MEETING
 
 
 def _count(plan: Plan, threads: int) -> int:

@@ -87,13 +87,13 @@ def test_resumption_is_bit_identical(tmp_path):
 def test_a_choice_by_the_machine_is_kept_in_the_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setattr(numba_choices, "_kept", lambda: None)
     monkeypatch.setattr(numba_choices, "MINIMUM_FLOPS", 1)
-    monkeypatch.setattr(numba_choices, "by_rule", lambda plan, count: "units")
+    monkeypatch.setattr(numba_choices, "sends_less", lambda plan: True)
     trainer = make(by="auto", shares=None)
     fitted(trainer)
     assert "by units (by the rule)" in trainer.explain(40)
     assert "by tiles (for shares by units)" in trainer.explain(40)
     trainer.save(tmp_path / "model")
-    monkeypatch.setattr(numba_choices, "by_rule", lambda plan, count: "rows")
+    monkeypatch.setattr(numba_choices, "sends_less", lambda plan: False)
     again = Trainer.load(tmp_path / "model")
     again.fit(X, Y, epochs=1, batch_size=40)
     assert "by units (as in the checkpoint)" in again.explain(40)
@@ -138,9 +138,23 @@ def test_what_cannot_be_divided_is_said_with_the_remedy():
 def test_the_rule_weighs_what_threads_send_each_other():
     """512-512-10: units for minibatches of few rows; tiny networks never."""
     wide = plan(Dense(512, "relu"), Dense(10), features=512)
-    assert numba_choices.by_rule(wide, 2) == "units"
-    assert numba_choices.by_rule(plan(Dense(64, "relu"), Dense(10), features=64), 2) == "rows"
-    assert numba_choices.by_rule(wide, 1) == "rows"
+    assert numba_choices.sends_less(wide)
+    assert not numba_choices.sends_less(plan(Dense(64, "relu"), Dense(10), features=64))
+
+
+def test_units_are_for_tiles(tmp_path):
+    """Who asks for another routine gets it, in a checkpoint of shares by units too."""
+    with pytest.raises(InputError, match="gemm 'auto' or 'tiles'"):
+        fitted(make(gemm="blas"))
+    trainer = make(by="auto", gemm="blas")
+    fitted(trainer)
+    assert "3 by rows" in trainer.explain(40)
+    first = make()
+    fitted(first)
+    first.save(tmp_path / "model")
+    again = Trainer.load(tmp_path / "model", gemm="blas", share_by="auto")
+    fitted(again)
+    assert "3 by rows" in again.explain(40)
 
 
 def test_the_writer_is_used(monkeypatch):
