@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -230,7 +230,9 @@ class Pace:
     TRIAL_SECONDS = 0.004  # how long a way is tried, in runs of which each is twice the last
     TRIAL_RUNS = 50  # that are enough however short they are
     RUN_SECONDS = 0.1  # how long the better way may run until the clock is looked at
-    RETRY_SECONDS = 0.1  # of running, after which the other way is tried again at the earliest
+    # Of running one way, after which the other is tried again at the earliest. That several threads
+    # have become worse shows in their runs; that they would be better again, only in a trial.
+    RETRY_SECONDS: ClassVar = {True: 1.0, False: 0.1}
     RETRY_SHARE = 0.02  # and how much of the time trials may waste
     PAUSE_SECONDS = 0.02  # after which caches are cold and threads asleep: the next run says little
     WORSE = 1.5  # times as slow as the other way, or as before: clear without a longer look
@@ -294,7 +296,7 @@ class Pace:
             self._cost[self._tried] = cost
             steps = sum(steps for steps, _ in self._trial)
             wasted = max(0.0, spent - steps * self._cost[self._best])
-            self._left = max(self.RETRY_SECONDS, wasted / self.RETRY_SHARE)
+            self._left = max(self.RETRY_SECONDS[self._best], wasted / self.RETRY_SHARE)
             if self._ways == 1:
                 self._left = math.inf
             self._trial = None
