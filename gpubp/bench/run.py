@@ -29,7 +29,7 @@ BUDGET, QUICK_BUDGET = 120.0, 15.0  # seconds
 
 _OURS = next(entry for entry in ENTRIES if entry.name == OURS)
 _ROOF_ROUNDS, _QUICK_ROOF_ROUNDS = 3, 1
-_START, _COMPILATION = 1.0, 8.0  # seconds until a contender is ready, about
+_START, _PEER_START, _COMPILATION = 0.5, 1.5, 8.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,14 @@ class Settings:
         """Return what is timed of each contender, and for how long."""
         # Five samples and five are the fewest that a Mann-Whitney test can tell apart at 1 %.
         if self.quick:
-            return race.Plan(7, 0.1, 0.05, epoch=0.05, phases=0.1, least=5, deadline=deadline)
+            return race.Plan(5, 0.1, 0.05, epoch=0.05, phases=0.1, least=5, deadline=deadline)
         return race.Plan(21, 0.3, 0.1, epoch=0.1, phases=0.3, least=5, deadline=deadline)
 
     def weight(self, case: Case) -> float:
         """Return about how long the fewest rounds of a case take, in seconds."""
         plan = self.plan()
         return sum(
-            plan.least * plan.turn(entry) + (_COMPILATION if entry.compiler else _START)
+            plan.least * plan.turn(entry) + _start(entry)
             for entry in self.entries(case)
             if not entry.missing
         )
@@ -168,6 +168,11 @@ def roofs_of(case: Case, rounds: int = _ROOF_ROUNDS, **options: Any) -> list[Doc
         worker.make(case, rounds=rounds, **options)
         found: list[Document] = worker.call("all")
     return found
+
+
+def _start(entry: Entry) -> float:
+    """Return the seconds until a contender is ready, about."""
+    return _COMPILATION if entry.compiler else _START if entry.role == "ours" else _PEER_START
 
 
 def _merge_roofs(document: Document, found: Sequence[Document]) -> None:
