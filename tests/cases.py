@@ -172,6 +172,15 @@ def make(kernel, dtype, size, *, absent=(), wide=(), seed=0, source="float64", *
     return call
 
 
+def sprinkled(declared, array):
+    """Return a floating operand with NaN and infinities here and there."""
+    if not declared.floating or declared.mode == "overwrite":
+        return array
+    rng = np.random.default_rng(list(declared.name.encode()))
+    poison = rng.choice([np.nan, np.inf, -np.inf], array.shape)
+    return np.where(rng.random(array.shape) < 0.1, poison, array).astype(array.dtype)
+
+
 def _shape(declared, axes, flipped):
     shape = ()
     for axis in declared.axes:

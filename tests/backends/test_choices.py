@@ -75,6 +75,25 @@ def as_row(call, views, routine):
     return make_row(call.kernel, views, dtypes_of(call), dict(call.scalars), routine)
 
 
+def computed(call, operands):
+    """Return what a product is to leave in c, in float64; of its operands that are there."""
+    a, b, *bias, c = (x.astype(np.float64) for x in operands)
+    flags = dict(call.scalars)
+    result = (a.T if flags.get("transpose_a") else a) @ (b.T if flags.get("transpose_b") else b)
+    result += c if flags.get("accumulate") else 0
+    result = result + bias[0] if bias else result
+    return np.maximum(result, 0) if "relu" in call.kernel else result
+
+
+def run_by(routine, call, views):
+    """Run a product by a routine; return c."""
+    row = as_row(call, views, routine)
+    with blas.one_thread():
+        compiled.c_function(row.address)(row.words.ctypes.data)
+    names = [operand.name for operand in call.contract.operands]
+    return views[names.index("c")]
+
+
 KERNELS = {
     "matmul": ((), ("transpose_a",), ("transpose_b",), ("accumulate",)),
     "matmul_bias": ((), ("transpose_a",), ("transpose_b",)),
@@ -92,15 +111,8 @@ def test_every_routine_computes_every_product(routine, dtype, kernel, flags, sha
     views = [
         None if x is None else rng.standard_normal(x.shape).astype(dtype) for x in call.operands
     ]
-    a, b, *bias, c = (view.astype(np.float64) for view in views if view is not None)
-    expected = (a.T if "transpose_a" in flags else a) @ (b.T if "transpose_b" in flags else b)
-    expected += c if "accumulate" in flags else 0
-    expected = expected + bias[0] if bias else expected
-    expected = np.maximum(expected, 0) if "relu" in kernel else expected
-    row = as_row(call, views, routine)
-    with blas.one_thread():
-        compiled.c_function(row.address)(row.words.ctypes.data)
-    result = views[3 if bias else 2]
+    expected = computed(call, [view for view in views if view is not None])
+    result = run_by(routine, call, views)
     np.testing.assert_allclose(result, expected, rtol=0, atol=200 * np.finfo(dtype).eps)
 
 
@@ -129,15 +141,8 @@ def test_products_of_bfloat16_are_rounded_once(routine, wide, kernel, flags, sha
     ]
     operands = zip(call.operands, views, strict=True)
     exact = [to_float32(v) if x.dtype == "bfloat16" else v.copy() for x, v in operands if x]
-    a, b, *bias, c = (x.astype(np.float64) for x in exact)
-    expected = (a.T if "transpose_a" in flags else a) @ (b.T if "transpose_b" in flags else b)
-    expected += c if "accumulate" in flags else 0
-    expected = expected + bias[0] if bias else expected
-    expected = np.maximum(expected, 0) if "relu" in kernel else expected
-    row = as_row(call, views, routine)
-    with blas.one_thread():
-        compiled.c_function(row.address)(row.words.ctypes.data)
-    result = views[3 if bias else 2]
+    expected = computed(call, exact)
+    result = run_by(routine, call, views)
     result = to_float32(result) if wide == "bfloat16" else result
     rounding = 1.01 * 2.0**-8 if wide == "bfloat16" else 0.0  # half a unit in the last place
     np.testing.assert_allclose(result, expected, rtol=rounding, atol=1e-4)

@@ -102,14 +102,7 @@ def test_declared_aliases_change_nothing(driver, variant, precision):
 def test_what_is_not_finite_is_not_hidden(driver, variant, precision):
     """What comes out is not finite where the formula is not, and nowhere else."""
 
-    def sprinkle(declared, array):
-        if not declared.floating or declared.mode == "overwrite":
-            return array
-        rng = np.random.default_rng(list(declared.name.encode()))
-        poison = rng.choice([np.nan, np.inf, -np.inf], array.shape)
-        return np.where(rng.random(array.shape) < 0.1, poison, array).astype(array.dtype)
-
-    call = precision.call(variant, "odd").mapped(sprinkle)
+    call = precision.call(variant, "odd").mapped(cases.sprinkled)
     truth = call.in_float64()
     run_reference(truth)
     if not run(driver, call, precision):

@@ -138,14 +138,7 @@ def test_what_is_not_finite_is_not_hidden(way, variant, precision):
     if variant.kernel.family == "metric":
         return
 
-    def sprinkle(declared, array):
-        if not declared.floating or declared.mode == "overwrite":
-            return array
-        rng = np.random.default_rng(list(declared.name.encode()))
-        poison = rng.choice([np.nan, np.inf, -np.inf], array.shape)
-        return np.where(rng.random(array.shape) < 0.1, poison, array).astype(array.dtype)
-
-    call = precision.call(variant, "odd").mapped(sprinkle)
+    call = precision.call(variant, "odd").mapped(cases.sprinkled)
     truth = call.in_float64()
     run_reference(truth)
     run(way, call, precision)

@@ -173,14 +173,7 @@ def test_what_is_not_finite_is_not_hidden(run, variant, dtype):
     if variant.kernel.family == "metric":
         return  # where the largest of NaNs lies is not defined
 
-    def sprinkle(declared, array):
-        if not declared.floating or declared.mode == "overwrite":
-            return array
-        rng = np.random.default_rng(list(declared.name.encode()))
-        poison = rng.choice([np.nan, np.inf, -np.inf], array.shape)
-        return np.where(rng.random(array.shape) < 0.1, poison, array).astype(array.dtype)
-
-    call = variant.call(dtype, "odd").mapped(sprinkle)
+    call = variant.call(dtype, "odd").mapped(cases.sprinkled)
     truth = call.in_float64()
     run_reference(truth)
     run(call)

@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from importlib import metadata
 from itertools import pairwise
 from typing import Any
 
@@ -24,6 +23,7 @@ from threadpoolctl import threadpool_limits
 from gpubp.bench.cases import Case, Product
 from gpubp.bench.contenders.base import Contender
 from gpubp.kernels import bfloat16
+from gpubp.kernels.numba import mkl
 
 Table = NDArray[np.int64]
 
@@ -178,10 +178,9 @@ def _narrow_runner() -> Callable[[Table, int], None]:
 
 
 def _mkl() -> Any:
-    """Return MKL as the package ``mkl`` has it, with the threads of its own."""
-    files = {file.name: file for file in metadata.files("mkl") or ()}
-    name = next(name for name in files if name.startswith("libmkl_rt.so"))
-    path = os.path.realpath(files[name].locate())
+    """Return MKL with the threads of its own, which gpubp itself does not use."""
+    path = mkl.library()
+    assert path is not None  # who needs it is timed only where it is installed
     # Beside it, and of another package, which MKL looks for by name and not there.
-    ctypes.CDLL(os.path.join(os.path.dirname(path), "libiomp5.so"), ctypes.RTLD_GLOBAL)
-    return ctypes.CDLL(path)
+    ctypes.CDLL(str(path.parent / "libiomp5.so"), ctypes.RTLD_GLOBAL)
+    return ctypes.CDLL(str(path))
