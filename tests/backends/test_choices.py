@@ -1,6 +1,5 @@
 """What the Numba backend chooses: right in every way, made once a machine, kept, shown, fixed."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -217,66 +216,26 @@ def test_another_way_than_the_rule_s_must_be_clearly_faster(times, expected, mac
     assert ("measured" in choose(times).why) == ("tiles" in times)
 
 
-class TestKept:
-    def test_what_was_measured_is_not_measured_again(self, tmp_path):
-        times = kept.Kept(tmp_path / "folder").times("it", lambda: {"a": 1.5, "b": 0.1 + 0.2})
-        again = kept.Kept(tmp_path / "folder").times("it", lambda: pytest.fail("measured again"))
-        assert again == times == {"a": 1.5, "b": 0.1 + 0.2}
+def test_a_cache_folder_that_does_not_last_is_no_place(monkeypatch, tmp_path):
+    numba_choices._kept.cache_clear()
+    monkeypatch.setattr(compiled, "folder", lambda: tmp_path / "gpubp-abc")
+    assert numba_choices._kept() is None
+    assert choose({"tiles": 1.0, "blas": 0.1}) == Choice("tiles", "by the rule")
+    monkeypatch.setattr(compiled, "folder", lambda: tmp_path / "numba-abc")
+    numba_choices._kept.cache_clear()
+    assert numba_choices._kept().folder.parent == tmp_path / "numba-abc"
+    numba_choices._kept.cache_clear()
 
-    def test_who_was_first_counts(self, tmp_path):
-        folder = kept.Kept(tmp_path)
 
-        def measure():
-            kept.Kept(tmp_path).times("it", lambda: {"a": 1.0})  # another process, meanwhile
-            return {"a": 2.0}
-
-        assert folder.times("it", measure) == {"a": 1.0}
-        assert [path.name for path in tmp_path.iterdir()] == ["it.json"]
-
-    def test_processes_at_the_same_time_agree(self, tmp_path):
-        code = (
-            "import os, time; from pathlib import Path; from gpubp.backends.kept import Kept\n"
-            f"folder = Kept(Path({str(tmp_path)!r}))\n"
-            "measure = lambda: time.sleep(0.3) or {'a': float(os.getpid())}\n"
-            "print([folder.times(str(i), measure) for i in range(3)])"
-        )
-        command = [sys.executable, "-c", code]
-        started = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(4)]
-        assert len({process.communicate()[0] for process in started}) == 1
-
-    @pytest.mark.parametrize("content", ["", "{", "[1]", '{"a": "b"}', '{"a": -1}', "\xff"])
-    def test_a_damaged_file_is_said_and_replaced(self, content, tmp_path):
-        path = tmp_path / "it.json"
-        path.write_text(content, encoding="latin-1")
-        with pytest.warns(RuntimeWarning, match="it.json is damaged .* measured again"):
-            assert kept.Kept(tmp_path).times("it", lambda: {"a": 1.0}) == {"a": 1.0}
-        assert json.loads(path.read_text()) == {"a": 1.0}
-
-    def test_without_a_place_nothing_is_chosen_by_times(self, tmp_path):
-        file = tmp_path / "file"
-        file.touch()
-        with pytest.warns(RuntimeWarning, match="can't be kept .* Set GPUBP_CACHE_DIR"):
-            assert kept.Kept(file).times("it", lambda: {"a": 1.0}) == {}
-
-    def test_a_cache_folder_that_does_not_last_is_no_place(self, monkeypatch, tmp_path):
+def test_other_libraries_are_measured_anew(monkeypatch, tmp_path):
+    """MKL that is installed later may be chosen, and what was kept before is left alone."""
+    places = set()
+    for libraries in ("SciPy 1, no MKL", "SciPy 1, MKL", "SciPy 2, MKL"):
+        monkeypatch.setattr(blas, "libraries", lambda: libraries)  # noqa: B023
         numba_choices._kept.cache_clear()
-        monkeypatch.setattr(compiled, "folder", lambda: tmp_path / "gpubp-abc")
-        assert numba_choices._kept() is None
-        assert choose({"tiles": 1.0, "blas": 0.1}) == Choice("tiles", "by the rule")
-        monkeypatch.setattr(compiled, "folder", lambda: tmp_path / "numba-abc")
-        numba_choices._kept.cache_clear()
-        assert numba_choices._kept().folder.parent == tmp_path / "numba-abc"
-        numba_choices._kept.cache_clear()
-
-    def test_other_libraries_are_measured_anew(self, monkeypatch, tmp_path):
-        """MKL that is installed later may be chosen, and what was kept before is left alone."""
-        places = set()
-        for libraries in ("SciPy 1, no MKL", "SciPy 1, MKL", "SciPy 2, MKL"):
-            monkeypatch.setattr(blas, "libraries", lambda: libraries)  # noqa: B023
-            numba_choices._kept.cache_clear()
-            places.add(numba_choices._kept().folder)
-        numba_choices._kept.cache_clear()
-        assert len(places) == 3
+        places.add(numba_choices._kept().folder)
+    numba_choices._kept.cache_clear()
+    assert len(places) == 3
 
 
 LAYERS = Dense(24, "relu"), Dense(17, "tanh"), Dense(3)
