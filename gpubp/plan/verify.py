@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterator
 
 from gpubp.errors import OperandError, PlanError
@@ -97,16 +99,41 @@ def _spans(calls: tuple[Call, ...], *, writes: bool) -> Iterator[tuple[int, int]
 
 def _verify_lifetimes(plan: Plan, layout: Layout) -> None:
     """Check that no call overwrites a buffer that a later call still reads."""
-    owner: dict[Buffer, bool] = {}  # transient buffers whose value is intact
+    intact = _Intact(layout)
     for index, call in enumerate(plan.calls):
         for buffer in call.reads():
-            if buffer.region == TRANSIENT and not owner.get(buffer, False):
+            if buffer.region == TRANSIENT and buffer not in intact:
                 raise PlanError(
                     f"call {index}, {call.kernel}: {buffer} was overwritten before it is read"
                 )
         for output in call.writes():
             if output.region == TRANSIENT:
-                for other in owner:
-                    if other != output and _overlap(other, output, layout):
-                        owner[other] = False
-                owner[output] = True
+                intact.write(output)
+
+
+class _Intact:
+    """The transient buffers whose value is whole: no two of them share memory.
+
+    So those of an arena lie one behind the other, and what a write destroys is found by bisection:
+    a network of thousands of layers has thousands of buffers, and each is written.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._starts: defaultdict[str, list[int]] = defaultdict(list)  # of each dtype's arena
+        self._buffers: defaultdict[str, list[Buffer]] = defaultdict(list)
+        self._all: set[Buffer] = set()
+
+    def __contains__(self, buffer: Buffer) -> bool:
+        return buffer in self._all
+
+    def write(self, output: Buffer) -> None:
+        """Take note that a buffer was written: what shares its memory is lost."""
+        starts, buffers = self._starts[output.dtype], self._buffers[output.dtype]
+        start = _start(output, self._layout)
+        first, last = bisect_left(starts, start), bisect_left(starts, start + output.size)
+        if first and starts[first - 1] + buffers[first - 1].size > start:
+            first -= 1
+        self._all.difference_update(buffers[first:last])
+        starts[first:last], buffers[first:last] = [start], [output]
+        self._all.add(output)

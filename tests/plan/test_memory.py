@@ -154,3 +154,36 @@ def test_dtypes_have_arenas_of_their_own():
     layout = place(plan(load(a), load(b), Call("relu", (a, a)), Call("relu", (b, b))))
     assert layout.offsets == {a: 0, b: 0}
     assert layout.lengths == {"float32": 16, "float64": 16}
+
+
+def test_a_network_of_thousands_of_layers_takes_what_its_activations_take():
+    """Of n layers the activations are all alive at the turn, and the last has no gradient to keep.
+
+    Placed and verified by bisection: quadratic steps would take minutes here, not a second.
+    """
+    layers = 3000
+    x = [buffer(f"x{i}") for i in range(layers + 1)]
+    d = [buffer(f"d{i}") for i in range(layers + 1)]
+    forward = [load(x[0]), *(Call("relu", (x[i], x[i + 1])) for i in range(layers))]
+    backward = [Call("relu", (x[layers], d[layers]))]
+    backward += [Call("relu_delta", (d[i + 1], x[i], d[i])) for i in reversed(range(layers))]
+    deep = plan(*forward, *backward)
+    layout = place(deep, take_over=False)
+    verify(deep, layout)
+    # At the call that writes d[layers - 1] there are x[0] to x[layers - 1] and two gradients.
+    assert layout.lengths == {"float32": ALIGNMENT * (layers + 2)}
+
+
+@given(programs())
+def test_a_placed_slot_is_as_low_as_it_can_be(program):
+    """Lower by one step, it would lie where another slot is alive at the same time."""
+    layout = place(program, take_over=False)
+    spans = lifetimes(program.calls)
+    for one, (first, last) in spans.items():
+        start = layout.offsets[one]
+        blockers = {
+            layout.offsets[other] + -(-other.size // ALIGNMENT) * ALIGNMENT
+            for other, (born, dies) in spans.items()
+            if other != one and other.dtype == one.dtype and born <= last and first <= dies
+        }
+        assert start == 0 or start in blockers

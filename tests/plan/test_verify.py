@@ -94,6 +94,19 @@ def test_a_value_that_is_overwritten_before_it_is_read():
     refused(broken, "call 3, matmul", "x[4,3]", "overwritten before it is read", layout=layout)
 
 
+@pytest.mark.parametrize(
+    ("start", "fault"), [(36, False), (35, True), (24, True), (5, True), (4, False)]
+)
+def test_a_write_destroys_what_it_shares_an_element_with(start, fault):
+    """The output a of relu has 20 elements from ``start`` on; x has the 12 from 24 to 36."""
+    layout = Layout({x: 24, z: 64, a: start}, {"float32": 256})
+    program = plan(LOAD, PRODUCT, RELU, Call("matmul", (x, W, z)))
+    if fault:
+        refused(program, "call 3, matmul", "x[4,3]", "overwritten before it is read", layout=layout)
+    else:
+        verify(program, layout)
+
+
 def test_an_overwritten_value_that_nobody_reads_again_is_no_fault():
     layout = Layout({x: 0, z: 32, a: 0}, {"float32": 64})
     verify(plan(LOAD, PRODUCT, RELU), layout)
