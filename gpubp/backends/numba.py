@@ -225,15 +225,22 @@ class Pace:
     Where other programs keep the processors busy, threads that wait for each other at every step
     are slower than one alone. The choice never changes a result, so it may follow the clock. Until
     it is made, and in runs that are too short to tell, it is for several.
+
+    A thread that loses its processor loses it for milliseconds, longer than most runs of a trial.
+    So a trial goes by its best runs, which says what a way can do; what it does shows in the runs
+    that follow, short ones first. A way that did not keep what its trial promised is left, and the
+    next time it is tried is twice as far away.
     """
 
     TRIAL_SECONDS = 0.004  # how long a way is tried, in runs of which each is twice the last
     TRIAL_RUNS = 50  # that are enough however short they are
+    FIRST_SECONDS = 0.01  # of a way's first run after its trial, and of the one after a slow run
     RUN_SECONDS = 0.1  # how long the better way may run until the clock is looked at
     # Of running one way, after which the other is tried again at the earliest. That several threads
     # have become worse shows in their runs; that they would be better again, only in a trial.
     RETRY_SECONDS: ClassVar = {True: 1.0, False: 0.1}
     RETRY_SHARE = 0.02  # and how much of the time trials may waste
+    MOST_DOUBLINGS = 6  # of that time, after trials that promised too much
     PAUSE_SECONDS = 0.02  # after which caches are cold and threads asleep: the next run says little
     WORSE = 1.5  # times as slow as the other way, or as before: clear without a longer look
 
@@ -245,6 +252,9 @@ class Pace:
         self._left = 0.0  # seconds to run before the next trial
         self._ended = -math.inf  # when the last run did
         self._cold = True
+        self._seconds = self.FIRST_SECONDS  # of the next run
+        self._slow = False  # whether the last run was
+        self._broken = dict.fromkeys((True, False), 0)  # trials of a way that promised too much
 
     def choose(self, steps: int) -> tuple[bool, int]:
         """Return whether to share the next steps among threads, and how many to run so."""
@@ -256,47 +266,67 @@ class Pace:
                 self._tried = not self._best
         if self._trial is not None:
             return self._tried, min(steps, 2 * self._trial[-1][0] if self._trial else 1)
-        seconds = self.TRIAL_SECONDS if self._cold else self.RUN_SECONDS
+        seconds = min(self._seconds, self.TRIAL_SECONDS) if self._cold else self._seconds
         return self._best, max(1, min(steps, int(seconds / self._cost[self._best])))
 
     def note(self, parallel: bool, steps: int, seconds: float) -> None:
         """Take note of how long a number of steps took."""
         self._ended = time.perf_counter()
         self._left -= seconds
-        cost, before = seconds / steps, self._cost.get(parallel, math.inf)
+        if self._cold:
+            return
         if self._trial is not None:
-            if not self._cold:
-                self._trial.append((steps, seconds))
-                self._judge()
-        elif not self._cold and seconds >= self.TRIAL_SECONDS / 2:
-            if cost > self.WORSE * before:
-                del self._cost[parallel]  # one slow run says little: the way is tried anew
-            else:
-                self._cost[parallel] = (cost + before) / 2
+            self._trial.append((steps, seconds))
+            self._judge()
+        elif seconds >= self.TRIAL_SECONDS / 2:
+            self._follow(parallel, seconds / steps)
 
     @property
     def _best(self) -> bool:
         return min(self._cost, key=lambda way: self._cost[way])
 
+    def _follow(self, way: bool, cost: float) -> None:
+        """Take note of a run of the chosen way; one that is slow says little, two in a row tell."""
+        slow = cost > self.WORSE * self._cost[way]
+        if not slow:
+            self._cost[way] = (cost + self._cost[way]) / 2
+        elif self._slow:
+            self._cost[way] = cost
+        if self._best != way:
+            self._broken[way] = min(self._broken[way] + 1, self.MOST_DOUBLINGS)
+            self._rest(0.0)
+        elif self._seconds >= self.RUN_SECONDS and not slow:
+            self._broken[way] = 0
+        self._seconds = self.FIRST_SECONDS if slow else min(2 * self._seconds, self.RUN_SECONDS)
+        self._slow = slow and not self._slow
+
     def _judge(self) -> None:
         """End the trial if it was long enough to go by, or is clearly worse.
 
-        What counts is the best of its longer runs: the last may be what was left of an epoch, and
-        the first had threads to wake.
+        What counts is the best of its longer runs: the last may be what was left of an epoch, the
+        first had threads to wake, and any may have lost its processor.
         """
         assert self._trial is not None  # it is one that is judged
         other = self._cost.get(not self._tried, math.inf)
         spent = sum(seconds for _, seconds in self._trial)
-        longest, longest_seconds = max(self._trial)
-        cost = min(seconds / steps for steps, seconds in self._trial if 2 * steps > longest)
+        longest = max(steps for steps, _ in self._trial)
+        cost = min(seconds / steps for steps, seconds in self._trial if 8 * steps > longest)
         worse = cost > self.WORSE * other
         enough = spent >= self.TRIAL_SECONDS / (4 if worse else 1)
-        telling = longest_seconds > self.TRIAL_SECONDS / 8 or len(self._trial) >= self.TRIAL_RUNS
+        telling = (
+            max(seconds for _, seconds in self._trial) > self.TRIAL_SECONDS / 8
+            or len(self._trial) >= self.TRIAL_RUNS
+        )
         if len(self._trial) > 1 and enough and telling:
+            before = self._best if self._cost else None
             self._cost[self._tried] = cost
             steps = sum(steps for steps, _ in self._trial)
-            wasted = max(0.0, spent - steps * self._cost[self._best])
-            self._left = max(self.RETRY_SECONDS[self._best], wasted / self.RETRY_SHARE)
-            if self._ways == 1:
-                self._left = math.inf
+            self._rest(max(0.0, spent - steps * self._cost[self._best]))
             self._trial = None
+            if self._best != before:
+                self._seconds, self._slow = self.FIRST_SECONDS, False
+
+    def _rest(self, wasted: float) -> None:
+        """Put off the next trial, which is of the way that is not chosen."""
+        pause = self.RETRY_SECONDS[self._best] * 2 ** self._broken[not self._best]
+        self._left = max(pause, wasted / self.RETRY_SHARE) if self._ways == 2 else math.inf

@@ -24,7 +24,10 @@ from typing import Any
 
 # Contraction and reassociation let loops vectorise; NaN and infinity keep their meaning, because
 # training must notice them.
-FLAGS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract", "nsz", "reassoc"}}
+ENTRY_FLAGS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract", "nsz", "reassoc"}}
+# Nothing but an entry point is called from outside of compiled code, so nothing else takes a wrapper
+# for that, which would take longer to compile than most kernels.
+FLAGS = ENTRY_FLAGS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 Function = Callable[..., Any]
 

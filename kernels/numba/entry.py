@@ -33,11 +33,11 @@ Number = float | int | bool
 
 _TEMPLATE = '''"""Entry point of {name}, written by gpubp; Numba keeps its code beside it."""
 from numba import carray, cfunc
-from gpubp.kernels.numba.compiled import FLAGS
+from gpubp.kernels.numba.compiled import ENTRY_FLAGS
 from gpubp.kernels.numba.intrinsics import float_of, pointer
 from gpubp.kernels.numba.{module} import {name} as body
 
-@cfunc("void(CPointer(int64))", cache=True, **FLAGS)
+@cfunc("void(CPointer(int64))", cache=True, **ENTRY_FLAGS)
 def entry(args):
     body(
 {arguments}

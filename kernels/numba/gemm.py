@@ -161,13 +161,13 @@ def gemm(
 _SOURCE = '''"""Products of {dtype} matrices, written by gpubp; Numba keeps their code beside it."""
 import numpy as np
 from numba import cfunc
-from gpubp.kernels.numba.compiled import FLAGS
+from gpubp.kernels.numba.compiled import ENTRY_FLAGS
 from gpubp.kernels.numba.gemm import gemm
 from gpubp.kernels.numba.intrinsics import pointer
 
 LOWEST, ZERO = np.{dtype}(-np.inf), np.{dtype}(0)
 
-@cfunc("void(CPointer(int64))", cache=True, **FLAGS)
+@cfunc("void(CPointer(int64))", cache=True, **ENTRY_FLAGS)
 def entry(words):
     gemm(
         pointer(words[0], "{dtype}"), pointer(words[1], "{dtype}"), pointer(words[2], "{dtype}"),

@@ -185,13 +185,13 @@ multiply_wide = _gemm("gemm_wide", 1, _lay_wide, panel_of)
 _SOURCE = '''"""Products of bfloat16, written by gpubp; Numba keeps their code beside it."""
 import numpy as np
 from numba import cfunc
-from gpubp.kernels.numba.compiled import FLAGS
+from gpubp.kernels.numba.compiled import ENTRY_FLAGS
 from gpubp.kernels.numba.gemm_bfloat16 import multiply_{way} as multiply
 from gpubp.kernels.numba.intrinsics import pointer
 
 LOWEST, ZERO = np.float32(-np.inf), np.float32(0)
 
-@cfunc("void(CPointer(int64))", cache=True, **FLAGS)
+@cfunc("void(CPointer(int64))", cache=True, **ENTRY_FLAGS)
 def entry(words):
     multiply(
         pointer(words[0], "bfloat16"), pointer(words[1], "bfloat16"), pointer(words[2], "{c}"),

@@ -49,11 +49,11 @@ def sort(words: Any, order: Any, counts: Any, from_: Any, to: Any) -> None:
 
 _SOURCE = '''"""The order of random words, written by gpubp; Numba keeps its code beside it."""
 from numba import carray, cfunc
-from gpubp.kernels.numba.compiled import FLAGS
+from gpubp.kernels.numba.compiled import ENTRY_FLAGS
 from gpubp.kernels.numba.intrinsics import pointer
 from gpubp.kernels.numba.order import sort
 
-@cfunc("void(CPointer(int64))", cache=True, **FLAGS)
+@cfunc("void(CPointer(int64))", cache=True, **ENTRY_FLAGS)
 def entry(args):
     n = args[5]
     sort(

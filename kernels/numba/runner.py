@@ -145,10 +145,10 @@ def serve(words: Any) -> None:
 
 _SOURCE = '''"""Entry point of {name}, written by gpubp; Numba keeps its code beside it."""
 from numba import carray, cfunc
-from gpubp.kernels.numba.compiled import FLAGS
+from gpubp.kernels.numba.compiled import ENTRY_FLAGS
 from gpubp.kernels.numba.runner import {name} as body
 
-@cfunc("void(CPointer(int64))", cache=True, **FLAGS)
+@cfunc("void(CPointer(int64))", cache=True, **ENTRY_FLAGS)
 def entry(args):
     body(carray(args, (16,)))
 '''

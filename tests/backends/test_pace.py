@@ -152,3 +152,33 @@ def test_a_choice_is_made_even_if_no_run_is_long(monkeypatch: pytest.MonkeyPatch
         clock.run(10)
         assert clock.pace._trial is None or len(clock.pace._trial) <= 1000
     assert clock.taken[False] > clock.taken[True]
+
+
+def test_a_lost_processor_does_not_decide_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads lose a processor for 4 ms in the last run of every trial of theirs."""
+    clock = Clock(monkeypatch, shared=4e-5, alone=6e-5)
+    while clock.now < 1005:
+        way, count = clock.pace.choose(10_000)
+        trial = clock.pace._trial is not None
+        seconds = count * clock.cost[way] + (0.004 if trial and way and count >= 32 else 0.0)
+        clock.now += seconds
+        clock.taken[way] += seconds
+        clock.pace.note(way, count, seconds)
+    assert clock.taken[True] > 0.95 * 5
+
+
+def test_trials_that_promise_too_much_become_rare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program takes a processor for 4 of 8 ms, so short runs of two threads are fast."""
+    clock = Clock(monkeypatch, shared=4e-5, alone=6e-5)
+    steps = 0
+    while clock.now < 1020:
+        way, count = clock.pace.choose(10_000)
+        seconds = count * clock.cost[way]
+        if way:
+            seconds += 0.006 * int(seconds / 0.002)  # each 2 ms of work cost 6 of waiting
+        clock.now += seconds
+        clock.taken[way] += seconds
+        clock.pace.note(way, count, seconds)
+        steps += count
+    assert clock.taken[True] < 0.05 * 20
+    assert steps > 0.95 * 20 / 6e-5
