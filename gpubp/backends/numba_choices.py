@@ -33,6 +33,9 @@ MINIMUM_ROWS = 8
 _WORTH, _MEETING = 1.5, 15_000
 
 _NEAR = 2  # times the least operations, or part of them: where the rule may be wrong
+# Operations of a step up to which one share is tried, too: some 0.2 ms on one thread, of which
+# what threads send each other may be more than they save.
+_SMALL = 20_000_000
 _CLEARLY = 0.95  # of the time that the rule's way takes, at most, is clearly better
 _MOST_ROWS = 256  # of a minibatch, for which a product is measured: more take as long a row
 
@@ -274,6 +277,8 @@ def _counts_near(plan: Plan, count: int, threads: int) -> list[int]:
         numbers.append(count // 2)
     if double > count and plan.flops * _NEAR >= least * double:
         numbers.append(double)
+    if count > 1 and plan.flops <= _SMALL and 1 not in numbers:
+        numbers.append(1)
     return numbers
 
 

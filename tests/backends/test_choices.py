@@ -287,7 +287,8 @@ class TestChoices:
         assert measured == ["2 by rows"]
         machine(shares="1", name="elsewhere")
         assert plans(64) == [64]
-        assert plans(512) == [256, 256]
+        assert plans(512) == [512]
+        assert plans(8192) == [4096, 4096]
 
     def test_measuring_leaves_everything_as_it_was(self, monkeypatch, tmp_path):
         monkeypatch.setattr(numba_choices, "_kept", lambda: kept.Kept(tmp_path))
