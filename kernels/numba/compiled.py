@@ -25,7 +25,7 @@ from typing import Any
 # Contraction and reassociation let loops vectorise; NaN and infinity keep their meaning, because
 # training must notice them.
 ENTRY_FLAGS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract", "nsz", "reassoc"}}
-# Nothing but an entry point is called from outside of compiled code, so nothing else takes a wrapper
+# Nothing but an entry point is called from outside of compiled code, so nothing else has a wrapper
 # for that, which would take longer to compile than most kernels.
 FLAGS = ENTRY_FLAGS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
