@@ -134,7 +134,9 @@ def _data(plans: Sequence[Plan]) -> dict[str, Array]:
 def _filled(shape: tuple[int, ...], dtype: str) -> Any:
     """Return an array of random numbers from 0 to 1."""
     numbers = np.random.default_rng(0).random(_LENGTH, np.float32)
-    array = aligned(math.prod(shape), dtype).reshape(shape)
-    filling = np.resize(numbers, shape)
-    array[...] = bfloat16.from_float32(filling) if dtype == "bfloat16" else filling
-    return array
+    filling = bfloat16.from_float32(numbers) if dtype == "bfloat16" else numbers
+    array = aligned(math.prod(shape), dtype)
+    for start in range(0, array.size, _LENGTH):  # a stretch at a time: no copy of the whole
+        part = array[start : start + _LENGTH]
+        part[:] = filling[: part.size]
+    return array.reshape(shape)
