@@ -66,14 +66,22 @@ class Call:
 
     def reads(self) -> Iterator[Buffer]:
         """Yield the buffers whose old value counts."""
-        # A product has c as "update", and looks at its old value only when told to accumulate.
-        accumulate = self.contract.bind_scalars(dict(self.scalars)).get("accumulate", True)
         for declared, buffer in zip(self.contract.operands, self.operands, strict=True):
             if buffer is not None and (
                 declared.mode in ("read", "accumulate")
-                or (declared.mode == "update" and accumulate)
+                or (declared.mode == "update" and self._accumulates)
             ):
                 yield buffer
+
+    @property
+    def _accumulates(self) -> bool:
+        """Whether the old value of an operand that is updated counts.
+
+        A product has c as "update", and looks at its old value only when told to accumulate.
+        """
+        known = {scalar.name: scalar.default for scalar in self.contract.scalars}
+        known.update(self.scalars)
+        return bool(known.get("accumulate", True))
 
     def writes(self) -> Iterator[Buffer]:
         """Yield the buffers that change."""
