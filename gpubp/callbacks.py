@@ -201,7 +201,8 @@ class EarlyStopping(Callback):
         restore_best: whether the run ends with the parameters of the best epoch.
 
     After the run ``best_value`` and ``best_epoch`` say what was found, and ``stopped_epoch`` when
-    it was ended, 0 if it was not.
+    it was ended, 0 if it was not. A run that is taken up again goes on from its last parameters,
+    and past the end that a smaller ``patience`` made.
 
     Raises:
         InputError: a setting is out of its range; after the first epoch: there is no such number.
@@ -225,6 +226,7 @@ class EarlyStopping(Callback):
     def _forget(self) -> None:
         self._best.forget()
         self._parameters: np.ndarray[Any, Any] | None = None
+        self._last: np.ndarray[Any, Any] | None = None  # those that the best have replaced
         self._wait = 0
         self.stopped_epoch = 0
 
@@ -242,6 +244,9 @@ class EarlyStopping(Callback):
         if not self._restored:
             self._forget()
         self._restored = False
+        if self._last is not None:
+            trainer.set_parameters(self._last)
+            self._last = None
         return self.stopped_epoch > 0  # a run that was killed after it had been ended
 
     def on_epoch_end(self, trainer: Trainer, record: Record) -> bool | None:  # noqa: D102
@@ -257,16 +262,24 @@ class EarlyStopping(Callback):
 
     def on_fit_end(self, trainer: Trainer) -> None:  # noqa: D102
         if self._parameters is not None:
+            self._last = trainer.parameters()
             trainer.set_parameters(self._parameters)
 
     def state(self) -> dict[str, Any]:  # noqa: D102
-        state = {**self._best.state(), "wait": self._wait, "stopped_epoch": self.stopped_epoch}
-        return state if self._parameters is None else {**state, "parameters": self._parameters}
+        vectors = {"parameters": self._parameters, "last": self._last}
+        return {
+            **self._best.state(),
+            "wait": self._wait,
+            "stopped_epoch": self.stopped_epoch,
+            **{name: vector for name, vector in vectors.items() if vector is not None},
+        }
 
     def restore(self, state: dict[str, Any]) -> None:  # noqa: D102
         self._best.restore(state)
         self._wait, self.stopped_epoch = state["wait"], state["stopped_epoch"]
-        self._parameters = state.get("parameters")
+        if self._wait < self.patience:
+            self.stopped_epoch = 0
+        self._parameters, self._last = state.get("parameters"), state.get("last")
         self._restored = True
 
 

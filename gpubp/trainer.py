@@ -124,7 +124,7 @@ class Trainer:
         self.history = History()
         self.extra: dict[str, Any] = {}
         self.saved_to: str | None = None
-        # The run that is under way, or was interrupted and may be resumed.
+        # The run that is under way, or was the last and may be taken up again.
         self._run: Run | None = None
         self._first_step = 0
         self._active_schedule = self.schedule.start()
@@ -209,8 +209,10 @@ class Trainer:
             shuffle: whether each epoch has an order of its own, drawn by the seed.
             callbacks: :class:`gpubp.callbacks.Callback` objects, or functions ``f(trainer,
                 record)`` called after each epoch that end the training by returning True.
-            resume: go on with the unfinished run of the checkpoint that was loaded; the result is
-                bit for bit that of a run that was never interrupted.
+            resume: go on with the last run, that of a loaded checkpoint too: an unfinished one, or
+                with more ``epochs`` one that has ended. The result is bit for bit that of a run of
+                so many epochs that was never interrupted; with a schedule that looks at the run's
+                length (cosine, one_cycle), only if ``epochs`` is what the run began with.
 
         Returns:
             the history, one record an epoch.
@@ -241,13 +243,12 @@ class Trainer:
             self._run = None  # it would only fail again
             raise self._explained(error) from None
         finally:
-            # Kept for a save that follows an interruption; a run that ended has no further use.
+            # Kept for a save that follows, and for who takes the run up again.
             self._callback_states = {c.key: c.state() for c in self._callbacks if c.key}
             for callback in self._callbacks:
                 callback.close()
             self._callbacks = []
             engine.release()
-        self._run, self._callback_states = None, {}
         return self.history
 
     def _run_epochs(self, epoch: Epochs, run: Run) -> None:
@@ -528,11 +529,16 @@ class Trainer:
             engine.rewind()
             return self._run
         if self._run is None:
-            raise InputError("there is no interrupted run to resume; call fit with resume=False")
+            raise InputError("there is no run to resume; call fit with resume=False")
         if (self._run.batch_size, self._run.rows) != (batch_size, data.size):
             raise InputError(
                 f"the interrupted run had batch size {self._run.batch_size} and {self._run.rows} "
                 f"rows to train on, not {batch_size} and {data.size}; resume it with the same data"
+            )
+        if epochs < self.epoch - self._run.first_epoch:
+            raise InputError(
+                f"the run has done {self.epoch - self._run.first_epoch} epochs, more than "
+                f"epochs={epochs}; with resume that is the total of the run"
             )
         for callback in self._callbacks:
             if callback.key in self._callback_states:

@@ -182,7 +182,7 @@ def test_sample_weights(name):
         ),
         ({"validation_data": (X[:, :4], y)}, ("X has 4 columns, but the network takes 5",)),
         ({"validation_data": (X, y[:5])}, ("y has 5 rows",)),
-        ({"resume": True}, ("no interrupted run to resume",)),
+        ({"resume": True}, ("no run to resume",)),
         ({"callbacks": [3]}, ("callback 3 is neither",)),
     ],
 )

@@ -130,6 +130,21 @@ def test_early_stopping_by_hand() -> None:
     assert model.vector == 3
 
 
+@given(losses, st.integers(1, 3), st.integers(1, 3))
+def test_a_run_that_was_ended_goes_on_with_more_patience(
+    values: list[float], patience: int, more: int
+) -> None:
+    whole = Model()
+    expected = fit(whole, EarlyStopping(patience=patience + more), values)
+    model, first = Model(), EarlyStopping(patience=patience)
+    fit(model, first, values)
+    again = EarlyStopping(patience=patience + more)
+    again.restore(first.state())
+    run = Run(0, len(values), 5, 10, 50)
+    assert fit(model, again, values, run=run) == expected
+    assert model.vector == whole.vector
+
+
 def test_best_parameters_are_left_alone_if_not_wanted() -> None:
     model = Model()
     fit(model, EarlyStopping(patience=1, restore_best=False), [1.0, 2.0, 3.0])
@@ -176,6 +191,7 @@ def test_its_state_is_json_and_arrays() -> None:
     fit(Model(), stopping, [0.5, 0.4, 0.6])
     state = stopping.state()
     assert state.pop("parameters").tolist() == [2.0]
+    assert state.pop("last").tolist() == [3.0]
     assert state == {"value": 0.4, "epoch": 2, "wait": 1, "stopped_epoch": 0}
     assert stopping.key == "early_stopping:val_loss"
 

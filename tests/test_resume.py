@@ -189,16 +189,45 @@ def test_predictions_have_their_shape_after_loading(loss, tmp_path):
     np.testing.assert_array_equal(loaded.predict(X), trainer.predict(X))
 
 
-def test_a_run_that_ended_cannot_be_resumed_but_another_can_begin(tmp_path):
+@every_way
+@pytest.mark.parametrize("schedule", ["constant", "exponential", "reduce_on_plateau"])
+def test_a_run_that_ended_goes_on_to_more_epochs(way, schedule, split, tmp_path, monkeypatch):
+    """Bit for bit to where a run of so many epochs ends, though the best were kept in between."""
+    X, y = data()
+
+    def stopping():
+        return EarlyStopping("loss", patience=3, min_delta=10)  # the first epoch stays the best
+
+    whole = make(way, *LAYERS, schedule=schedule, seed=2)
+    whole.fit(X, y, epochs=4, batch_size=8, callbacks=[stopping()])
+    parts = make(way, *LAYERS, schedule=schedule, seed=2)
+    parts.fit(X, y, epochs=2, batch_size=8, callbacks=[stopping()])
+    parts.save(tmp_path / "model.gpubp")
+    loaded = load(way, tmp_path / "model.gpubp", monkeypatch)
+    first = loaded.parameters()
+    loaded.fit(X, y, epochs=4, batch_size=8, callbacks=[stopping()], resume=True)
+    assert loaded.epoch == 4
+    assert records(loaded) == records(whole)
+    np.testing.assert_array_equal(loaded.parameters(), whole.parameters())
+    np.testing.assert_array_equal(loaded.parameters(), first)
+    # And where none is kept, the last are the same.
+    for each in (loaded, whole):
+        each.fit(X, y, epochs=5, batch_size=8, resume=True)
+    np.testing.assert_array_equal(loaded.parameters(), whole.parameters())
+
+
+def test_a_run_that_ended_has_no_fewer_epochs_and_another_can_begin(tmp_path):
     X, y = data()
     trainer = Trainer(Sequential(Dense(3)), backend="numpy")
-    trainer.fit(X, y)
+    trainer.fit(X, y, epochs=2, batch_size=8)
     trainer.save(tmp_path / "model.gpubp")
     loaded = Trainer.load(tmp_path / "model.gpubp")
-    with pytest.raises(InputError, match="no interrupted run to resume"):
-        loaded.fit(X, y, resume=True)
-    loaded.fit(X, y)
-    assert loaded.epoch == 2
+    with pytest.raises(InputError, match=r"has done 2 epochs, more than epochs=1; with resume"):
+        loaded.fit(X, y, epochs=1, batch_size=8, resume=True)
+    loaded.fit(X, y, epochs=2, batch_size=8, resume=True)  # nothing is left to do
+    assert (loaded.epoch, loaded.step) == (2, 10)
+    loaded.fit(X, y, batch_size=8)
+    assert loaded.epoch == 3
 
 
 @pytest.mark.parametrize(("rows", "batch_size"), [(36, 8), (37, 9)])
