@@ -20,11 +20,11 @@ from gpubp.backends import check, numba_measure
 from gpubp.backends.base import Array, Backend, Choices, Executable, Outcome, Vectors
 from gpubp.backends.kept import Times
 from gpubp.backends.numba_choices import Choice, Chooser
-from gpubp.backends.numba_program import Share, Writer, aligned
+from gpubp.backends.numba_program import Share, Writer, aligned, entries_of
 from gpubp.backends.numba_units import UnitWriter
 from gpubp.backends.team import Team
 from gpubp.interrupts import stopping
-from gpubp.kernels.numba import blas, compiled, eager, entry, order, runner
+from gpubp.kernels.numba import ahead, blas, compiled, eager, entry, order, runner
 from gpubp.plan.build import Rows
 from gpubp.plan.ir import COUNTERS, Buffer, Call, Plan
 
@@ -93,6 +93,8 @@ class NumbaBackend(Backend):
 
     def split(self, plan: Plan, part: Callable[[Rows], Plan]) -> tuple[Plan, ...]:
         """Return plans for shares of as many rows, give or take one, as the choice is."""
+
+        ahead.compile_entries(entries_of(plan, self._chooser.most_shares(plan)))
 
         def measure(names: Sequence[str]) -> Times:
             made = {

@@ -114,6 +114,12 @@ class Chooser:
             self._shares[rows] = self._of_step(plan, self._saved["shares"].get(rows), measure)
         return self._shares[rows]
 
+    def most_shares(self, plan: Plan) -> int:
+        """Return the largest number of shares that :meth:`shares` may choose for a step."""
+        count = self._count(plan)
+        near = _counts_near(plan, count, self._threads) if self._fixed is None else []
+        return max([count, *near])
+
     def shares_of(self, rows: int) -> Choice:
         """Return what :meth:`shares` chose for a training step on so many rows."""
         return self._shares[str(rows)]

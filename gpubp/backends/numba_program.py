@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gpubp.backends.base import Array, Vectors, part
 from gpubp.kernels.bfloat16 import stored
 from gpubp.kernels.contract import Shape
-from gpubp.kernels.numba import entry, runner
+from gpubp.kernels.numba import ahead, entry, gemm, order, runner
 from gpubp.plan.build import SLOT
 from gpubp.plan.ir import (
     COUNTERS,
@@ -238,6 +238,39 @@ class Writer:
     def _barrier(self) -> Row:
         words = [self.barrier.ctypes.data, len(self.shares), runner.sched_yield()]
         return Row(runner.address("barrier"), np.array(words, np.int64))
+
+
+def entries_of(plan: Plan, shares: int) -> list[ahead.Entry]:
+    """Return the entry points that a plan in so many shares takes, those of tiles included."""
+    variants = [entry.Variant(call.kernel, dtypes_of(call)) for call in plan.calls]
+    multiplied = {call.operands[0] for call in plan.calls if entry.is_product(call.contract)}
+    functions = ["run"]
+    if shares > 1:
+        functions += ["barrier", "post", "lead", "serve"]
+        variants += [entry.Variant("add", (dtype,) * 2) for dtype in _dtypes(plan, GRADS)]
+        # What shares by units have in place of a product with its bias.
+        parts = [call.kernel.removeprefix("matmul_") for call in plan.calls if "c" in call.named()]
+        whole = {"bias": "bias_add", "bias_relu": "bias_relu"}
+        variants += [
+            entry.Variant(whole[part], (dtype,) * 3)
+            for part in dict.fromkeys(parts)
+            for dtype in _dtypes(plan, GRADS)
+            if part in whole
+        ]
+    if plan.update:  # of training, whose rows are shuffled
+        variants.append(entry.Variant("random_bits", ("int64", "int64", "uint32")))
+    tiles = sorted({a.dtype for a in multiplied if a is not None and a.dtype != "bfloat16"})
+    return [
+        *(gemm.entry(dtype) for dtype in tiles if gemm.SUITED),
+        *((variant.name, entry.source(variant)) for variant in dict.fromkeys(variants)),
+        *map(runner.entry, functions),
+        *([order.entry()] if plan.update else []),
+    ]
+
+
+def _dtypes(plan: Plan, region: str) -> list[str]:
+    """Return the dtypes of a plan's buffers in a region."""
+    return sorted({buffer.dtype for buffer in plan.buffers if buffer.region == region})
 
 
 def portion(whole: slice, number: int, count: int, lines: int = ALIGNMENT) -> slice:

@@ -34,6 +34,8 @@ Function = Callable[..., Any]
 _PREFIX = "numba-"  # of the cache folder's name
 
 _lock = threading.RLock()
+_announcing = threading.Lock()
+_addresses: dict[str, int] = {}  # of what this process has compiled or loaded
 _listeners: list[Callable[[str], None]] = []
 
 
@@ -57,6 +59,8 @@ def jit_as(name: str, **options: Any) -> Callable[[Function], Function]:
 
 def on_compile(listener: Callable[[str], None]) -> Callable[[], None]:
     """Have ``listener(name)`` called before a kernel is compiled for the first time ever.
+
+    It is called by one thread at a time, but not always by the same.
 
     Returns:
         a function that stops it again.
@@ -111,13 +115,26 @@ def _digest() -> str:
     return digest.hexdigest()[:16]
 
 
+def is_kept(name: str) -> bool:
+    """Return whether an entry point was compiled before."""
+    return (folder() / f"{name}.py").exists()
+
+
+def announce(name: str) -> None:
+    """Tell the listeners of :func:`on_compile` that an entry point will be compiled."""
+    with _announcing:
+        for listener in _listeners:
+            listener(name)
+
+
 def compile_entry(name: str, source: str) -> int:
     """Return the address of the function ``entry`` that ``source`` defines, compiled or loaded."""
     with _lock:
+        if name in _addresses:
+            return _addresses[name]
         path = folder() / f"{name}.py"
         if not path.exists():
-            for listener in _listeners:
-                listener(name)
+            announce(name)
             _write(path, source)
         module_name = f"gpubp_compiled_{name}"
         spec = importlib.util.spec_from_file_location(module_name, path)
@@ -128,7 +145,8 @@ def compile_entry(name: str, source: str) -> int:
         # the module does.
         sys.modules[module_name] = module
         spec.loader.exec_module(module)
-        return int(module.entry.address)
+        _addresses[name] = int(module.entry.address)
+        return _addresses[name]
 
 
 def _write(path: Path, source: str) -> None:

@@ -181,8 +181,12 @@ def entry(words):
 @cache
 def address(dtype: str) -> int:
     """Return the address of the program for a dtype, compiling it if it never was."""
-    source = _SOURCE.format(dtype=dtype, lanes=_lanes(dtype))
-    return compiled.compile_entry(f"gemm_{dtype}", source)
+    return compiled.compile_entry(*entry(dtype))
+
+
+def entry(dtype: str) -> tuple[str, str]:
+    """Return the name and source of the program for a dtype."""
+    return f"gemm_{dtype}", _SOURCE.format(dtype=dtype, lanes=_lanes(dtype))
 
 
 def _lanes(dtype: str) -> int:

@@ -66,7 +66,12 @@ def entry(args):
 
 @cache
 def _address() -> int:
-    return compiled.compile_entry("order", _SOURCE)
+    return compiled.compile_entry(*entry())
+
+
+def entry() -> tuple[str, str]:
+    """Return the name and source of the entry point."""
+    return "order", _SOURCE
 
 
 def argsort(words: NDArray[np.uint32]) -> NDArray[np.int64]:

@@ -157,7 +157,12 @@ def entry(args):
 @cache
 def address(name: str) -> int:
     """Return the address of one of the functions here, compiling it if it never was."""
-    return compiled.compile_entry(f"runner_{name}", _SOURCE.format(name=name))
+    return compiled.compile_entry(*entry(name))
+
+
+def entry(name: str) -> tuple[str, str]:
+    """Return the name and source of the entry point of one of the functions here."""
+    return f"runner_{name}", _SOURCE.format(name=name)
 
 
 @cache
