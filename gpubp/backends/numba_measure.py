@@ -27,7 +27,8 @@ _PRODUCT_SECONDS = 0.003  # for all routines of a product; at least two turns of
 _TURN_SECONDS = 50e-6
 _STEPS_SECONDS = 0.2  # for all ways to run a step; at least some turns of each
 _TURN_OF_STEPS_SECONDS = 0.004
-_STEPS, _TURNS, _LEAST_TURNS = 200, 8, 2  # steps of a turn, and turns of each way
+_STEPS, _TURNS, _LEAST_TURNS = 200, 8, 2  # steps of a turn, at most, and turns of each way
+_ROWS = 1 << 16  # of all steps of a turn, at most, but for one step: they have an order in memory
 _UNDISTURBED = 0.9  # of the time on the clock, at least, the threads computed
 _LENGTH = 1 << 16  # of the random numbers that arrays are filled with, over and over
 
@@ -70,7 +71,9 @@ def steps(executables: Mapping[str, NumbaExecutable]) -> Times:
     shares side by side, or one after the other if that is less. One whose threads never had a
     processor each is left out, because that says nothing of it.
     """
-    counters, data = {}, _data(next(iter(executables.values())).plans)
+    plans = next(iter(executables.values())).plans
+    most = max(1, min(_STEPS, _ROWS // sum(plan.rows for plan in plans)))
+    counters, data = {}, _data(plans, most)
     for name, executable in executables.items():
         vectors = _vectors(executable.plans)
         executable.bind(vectors, data)
@@ -89,7 +92,7 @@ def steps(executables: Mapping[str, NumbaExecutable]) -> Times:
             name, parallel = way
             counters[name][:] = 0
             seconds, disturbed = _turn(executables[name], parallel, count[way])
-            count[way] = max(1, min(_STEPS, int(_TURN_OF_STEPS_SECONDS / seconds)))
+            count[way] = max(1, min(most, int(_TURN_OF_STEPS_SECONDS / seconds)))
             if not disturbed:
                 least[way] = min(least[way], seconds)
     times = {name: [least[way] for way in ways if way[0] == name] for name in executables}
@@ -118,16 +121,16 @@ def _vectors(plans: Sequence[Plan]) -> dict[str, Array]:
     }
 
 
-def _data(plans: Sequence[Plan]) -> dict[str, Array]:
-    """Return a minibatch, its rows again and again in the order of an epoch, and rates of 0."""
+def _data(plans: Sequence[Plan], steps: int) -> dict[str, Array]:
+    """Return a minibatch, its rows in the order of that many steps, and rates of 0."""
     rows = sum(plan.rows for plan in plans)
-    lengths = {"permutation": _STEPS * rows, "rates": _STEPS}
+    lengths = {"permutation": steps * rows, "rates": steps}
     made: dict[str, Array] = {}
     for name, buffer in plans[0].data().items():
         shape = tuple(lengths.get(name, rows) if n == ANY else n for n in buffer.shape)
         whole = buffer.dtype.startswith("int") or name == "rates"
         made[name] = np.zeros(shape, buffer.dtype) if whole else _filled(shape, buffer.dtype)
-    made["permutation"][:] = np.tile(np.arange(rows), _STEPS)
+    made["permutation"][:] = np.tile(np.arange(rows), steps)
     return made
 
 

@@ -1,8 +1,8 @@
-"""Compiles several entry points at once, each in a process of its own: Numba compiles one at a time.
+"""Compiles several entry points at once, each in a process of its own.
 
-What a process compiles is found by the others in the cache folder. So this is a matter of time
-alone: where no process can be started, or one ends early, what is missing is compiled when it is
-first called.
+Numba compiles one at a time. What a process compiles is found by the others in the cache folder, so
+this is a matter of time alone: where no process can be started, or one ends early, what is missing
+is compiled when it is first called.
 """
 
 from __future__ import annotations
