@@ -28,6 +28,7 @@ from gpubp.settings import Rule
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
+    from gpubp.history import History
     from gpubp.trainer import Trainer
 
 _CSV_SECONDS = 1.0  # between two writings of a history file, which is written whole each time
@@ -356,12 +357,16 @@ class HistoryCSV(Callback):
     def on_epoch_end(self, trainer: Trainer, record: Record) -> bool | None:  # noqa: D102
         now = time.monotonic()
         if now >= self._written + _CSV_SECONDS:
-            trainer.history.to_csv(self.path)
+            self.shown(trainer).to_csv(self.path)
             self._written = now
         return None
 
     def on_fit_end(self, trainer: Trainer) -> None:  # noqa: D102
-        trainer.history.to_csv(self.path)
+        self.shown(trainer).to_csv(self.path)
+
+    def shown(self, trainer: Trainer) -> History:
+        """Return the history that is written: the trainer's, or what a subclass makes of it."""
+        return trainer.history
 
 
 class ProgressLine(Callback):
@@ -390,6 +395,11 @@ class ProgressLine(Callback):
                 numbers="", rate="",
             )  # fmt: skip
         return None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a line on a terminal is shown just now."""
+        return self._bar is not None
 
     def on_progress(self, trainer: Trainer, progress: Progress) -> None:  # noqa: D102
         if self._bar is not None:

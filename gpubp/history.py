@@ -104,10 +104,13 @@ class History:
         writer.writerows(self._records)
         files.write(path, text.getvalue().encode())
 
-    def plot(self, path: str | os.PathLike[str]) -> None:
+    def plot(self, path: str | os.PathLike[str], *, kept: int | None = None) -> None:
         """Draw the loss and every metric over the epochs, as a PNG picture.
 
-        The best epoch is marked where there is validation data.
+        Args:
+            path: the file.
+            kept: the epoch whose weights were kept, such as ``EarlyStopping.best_epoch``: it is
+                marked on every validation curve. None marks the best of each.
 
         Raises:
             InputError: there is no epoch to draw.
@@ -124,7 +127,7 @@ class History:
         for axes, (title, curves) in zip(
             figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
         ):
-            _draw(axes, title, epochs, {name: self.column(name) for name in curves})
+            _draw(axes, title, epochs, {name: self.column(name) for name in curves}, kept)
         picture = io.BytesIO()
         figure.savefig(picture, format="png")
         files.write(path, picture.getvalue())
@@ -148,9 +151,13 @@ def _panels(names: list[str]) -> dict[str, list[str]]:
 
 
 def _draw(
-    axes: Axes, title: str, epochs: NDArray[np.float64], curves: dict[str, NDArray[np.float64]]
+    axes: Axes,
+    title: str,
+    epochs: NDArray[np.float64],
+    curves: dict[str, NDArray[np.float64]],
+    kept: int | None,
 ) -> None:
-    """Draw one panel: training and validation curve, and the best epoch of the latter."""
+    """Draw one panel: training and validation curve, and on the latter the epoch that counts."""
     from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
 
     marker = "." if len(epochs) <= 30 else ""
@@ -163,7 +170,7 @@ def _draw(
             label="validation" if validation else "training",
         )  # fmt: skip
         if validation and np.isfinite(values).any():
-            _mark_best(axes, epochs, values, larger_is_better(name))
+            _mark(axes, epochs, values, kept, larger_is_better(name))
     if _wide(np.concatenate(list(curves.values()))):
         axes.set_yscale("log")
     axes.xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
@@ -173,14 +180,26 @@ def _draw(
     axes.legend()
 
 
-def _mark_best(
-    axes: Axes, epochs: NDArray[np.float64], values: NDArray[np.float64], larger: bool
+def _mark(
+    axes: Axes,
+    epochs: NDArray[np.float64],
+    values: NDArray[np.float64],
+    kept: int | None,
+    larger: bool,
 ) -> None:
+    """Ring the epoch that was kept; the best, if none is said to be."""
     finite = np.where(np.isfinite(values), values, math.nan)
-    best = int(np.nanargmax(finite) if larger else np.nanargmin(finite))
+    if kept is None:
+        index = int(np.nanargmax(finite) if larger else np.nanargmin(finite))
+    else:
+        found = np.flatnonzero(epochs == kept)
+        if not len(found) or math.isnan(finite[found[0]]):
+            return
+        index = int(found[0])
+    word = "best" if kept is None else "kept"
     axes.plot(
-        epochs[best], values[best], marker="o", markersize=9, fillstyle="none", linestyle="none",
-        color=_VALIDATION, label=f"best: {values[best]:.4g} at epoch {epochs[best]:.0f}",
+        epochs[index], values[index], marker="o", markersize=9, fillstyle="none", linestyle="none",
+        color=_VALIDATION, label=f"{word}: {values[index]:.4g} at epoch {epochs[index]:.0f}",
     )  # fmt: skip
 
 

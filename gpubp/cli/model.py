@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubp.backends import DEVICES
-from gpubp.cli.params import Command, Name
+from gpubp.cli.params import Command, GroupedOption, Name
 from gpubp.cli.progress import compilation_shown
 from gpubp.data.prepare import Recipe
 from gpubp.data.target import Target
@@ -27,17 +27,23 @@ def with_device(command: Command) -> Command:
     """Give a command the options --device, --backend and --precision."""
     device = click.option(
         "--device",
+        cls=GroupedOption,
+        group="Device",
         default="auto",
         show_default=True,
         help="auto, cpu, cuda or cuda:1; auto follows $GPUBP_DEVICE.",
     )
     backend = click.option(
         "--backend",
+        cls=GroupedOption,
+        group="Device",
         type=Name("backend", DEVICES),
         help=f"{', '.join(DEVICES)}.  [default: the model's, or the fastest of the device]",
     )
     precision = click.option(
         "--precision",
+        cls=GroupedOption,
+        group="Device",
         type=Name("precision", PRECISIONS),
         help=f"{', '.join(PRECISIONS)}.  [default: the model's, or fp32]",
     )
@@ -54,11 +60,25 @@ def load_model(
         CheckpointError: it is not a model that ``gpubp train`` wrote.
         DeviceError: the device or backend can't be had.
     """
+    file = check_there(path)
+    trainer = Trainer.load(file, device=device, backend=backend, precision=precision)
+    return trainer, Recipe.from_json(trainer.extra.get("recipe", {}))
+
+
+def check_there(path: Path) -> Path:
+    """Return the model's file, for a file or the folder of a run.
+
+    Raises:
+        InputError: there is none, or something that is no file.
+    """
     file = path / FILE if path.is_dir() else path
     if not file.exists():
         raise InputError(f"there is no model {str(file)!r}; 'gpubp train' writes one")
-    trainer = Trainer.load(file, device=device, backend=backend, precision=precision)
-    return trainer, Recipe.from_json(trainer.extra.get("recipe", {}))
+    if not file.is_file():  # a pipe would be waited for
+        raise InputError(
+            f"{str(file)!r} is not a file, so it is no model; 'gpubp train' writes one"
+        )
+    return file
 
 
 def describe(trainer: Trainer) -> None:

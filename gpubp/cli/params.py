@@ -1,7 +1,8 @@
-"""Types of command-line options."""
+"""Types of command-line options, and the help that lists options in groups."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -70,3 +71,43 @@ class Widths(click.ParamType[tuple[int, ...]]):
                 f"{value!r} is not a list of widths; write them as 256,128, or none", param, ctx
             )
         return widths
+
+
+class Number(click.FloatRange):
+    """A number within bounds; neither NaN nor infinite, which no bound keeps out."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number", param, ctx)
+        return number
+
+
+GROUPS = ("Data", "Network", "Training", "Device", "Advanced", "Other")
+
+
+class GroupedOption(click.Option):
+    """An option that says in which group of the help it stands."""
+
+    def __init__(self, *args: Any, group: str = "Other", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.group = group
+
+
+class GroupedCommand(click.Command):
+    """A command whose help lists its options in groups; one of a plain option is the last."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, a section a group."""
+        groups: dict[str, list[tuple[str, str]]] = {name: [] for name in GROUPS}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                groups[getattr(parameter, "group", GROUPS[-1])].append(record)
+        for name, records in groups.items():
+            if records:
+                with formatter.section(name):
+                    formatter.write_dl(records)

@@ -1,100 +1,31 @@
-"""A run of ``gpubp train``: its options, files, data and trainer, and what is said of them."""
+"""A run of ``gpubp train``: its data, its trainer, its epochs, and what is said of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from textwrap import indent
 from typing import Any
 
 import click
+import numpy as np
 
-from gpubp import checkpoint, files
-from gpubp.callbacks import Callback, Checkpoint, EarlyStopping, HistoryCSV, ProgressLine
+from gpubp import checkpoint
+from gpubp.callbacks import Callback, Checkpoint, EarlyStopping
 from gpubp.cli import model
+from gpubp.cli.folder import Files
+from gpubp.cli.options import Options
 from gpubp.cli.progress import compilation_shown
+from gpubp.cli.units import Line, Table, Units
 from gpubp.data.prepare import Prepared, prepare
 from gpubp.data.table import load
-from gpubp.data.target import Task
-from gpubp.errors import InputError, SaveError
+from gpubp.errors import InputError
 from gpubp.layers import Dense, Dropout, Layer
-from gpubp.losses import LOSSES
 from gpubp.network import Sequential
 from gpubp.optimizers import OPTIMIZERS
 from gpubp.trainer import Trainer
 
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What decides the result of a run; saved with the model, so that --resume repeats none."""
-
-    data: str
-    target: str | None
-    hidden: tuple[int, ...]
-    activation: str
-    dropout: float
-    loss: str | None
-    optimizer: str
-    lr: float | None
-    schedule: str
-    l2: float
-    clip_norm: float | None
-    epochs: int
-    batch_size: int
-    patience: int | None
-    validation_fraction: float
-    test_fraction: float
-    seed: int
-    threads: int | None
-    gemm: str
-    shares: int | None
-    share_by: str
-
-    @property
-    def task(self) -> Task | None:
-        """What the loss is for; None if it is chosen by the target."""
-        if self.loss is None:
-            return None
-        return "classification" if LOSSES.get(self.loss).classifies else "regression"
-
-
-@dataclass(frozen=True, slots=True)
-class Files:
-    """The files of a run."""
-
-    folder: Path
-
-    @property
-    def model(self) -> Path:
-        """The model, written after every epoch."""
-        return self.folder / model.FILE
-
-    @property
-    def history(self) -> Path:
-        """The losses and metrics of every epoch."""
-        return self.folder / "history.csv"
-
-    @property
-    def curves(self) -> Path:
-        """Their picture."""
-        return self.folder / "curves.png"
-
-    def check(self) -> None:
-        """Make the folder and see that the files can be written, before time is spent on training.
-
-        Raises:
-            SaveError: they can't.
-        """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SaveError(
-                f"cannot make the folder {str(self.folder)!r}: {error.strerror}; choose another "
-                "with --out"
-            ) from error
-        for path in (self.model, self.history, self.curves):
-            files.check_writable(path)
+_ENDLESS = 2**31  # a patience that no run tries
 
 
 def prepare_data(options: Options) -> Prepared:
@@ -122,24 +53,33 @@ def prepare_data(options: Options) -> Prepared:
     return prepared
 
 
-def new_trainer(options: Options, prepared: Prepared, place: Mapping[str, Any]) -> Trainer:
-    """Return the trainer of a new run, on the device, backend and precision of ``place``.
+def new_trainer(
+    options: Options, prepared: Prepared, place: Mapping[str, Any], way: str | None
+) -> Trainer:
+    """Return the trainer of a new run.
+
+    Args:
+        options: all of them settled.
+        prepared: its data.
+        place: device, backend and precision.
+        way: to the data from the run's folder.
 
     Raises:
         DeviceError: the device or backend can't be had.
+        DeviceMemoryError: the machine has not the memory that the network needs.
     """
+    assert options.loss is not None
     classes = len(prepared.recipe.target.classes)
-    loss = options.loss or ("softmax_cross_entropy" if classes else "squared_error")
     layers: list[Layer] = []
     for width in options.hidden:
         layers.append(Dense(width, options.activation))
         if options.dropout:
             layers.append(Dropout(options.dropout))
-    layers.append(Dense(classes if loss == "softmax_cross_entropy" else 1))
+    layers.append(Dense(classes if options.loss == "softmax_cross_entropy" else 1))
     rate = {} if options.lr is None else {"lr": options.lr}
     trainer = Trainer(
         Sequential(*layers),
-        loss,
+        options.loss,
         OPTIMIZERS.get(options.optimizer, **rate),
         options.schedule,
         **place,
@@ -151,11 +91,8 @@ def new_trainer(options: Options, prepared: Prepared, place: Mapping[str, Any]) 
         shares=options.shares,
         share_by=options.share_by,
     )
-    trainer.extra = {
-        "recipe": prepared.recipe.to_json(),
-        "options": asdict(options),
-        "complete": False,
-    }
+    trainer.extra = {"recipe": prepared.recipe.to_json(), "data": way}
+    trainer.initialize(prepared.X.shape[1])
     return trainer
 
 
@@ -171,22 +108,42 @@ def describe(options: Options, prepared: Prepared, trainer: Trainer) -> None:
         f"{len(rows.test)} for the test"
     )
     if target.scale != 1:
-        click.echo(f"  target standardised: losses count in units of {target.scale:g}")
+        click.echo("  target standardised for training; what is shown is in its own unit")
     click.echo("network:")
     click.echo(indent(trainer.network.summary(prepared.X.shape[1]), "  "))
+    click.echo(f"training: {_training(options)}")
+
+
+def _training(options: Options) -> str:
+    """Return what the network is trained with, the values that the data decided included."""
+    dropout = f", dropout {options.dropout:g}" if options.dropout else ""
+    rate = f", lr {options.lr:g}" if options.lr is not None else ""
+    epochs = f"{options.epochs} epoch{'s' * (options.epochs != 1)}"
+    return (
+        f"{epochs} of {options.optimizer}{rate}, schedule {options.schedule}, l2 {options.l2:g}"
+        f"{dropout}"
+    )
+
+
+def units(prepared: Prepared, trainer: Trainer) -> Units:
+    """Return the units in which the run's numbers are shown."""
+    return Units.of(trainer.loss, prepared.recipe.target.scale)
 
 
 def fit(options: Options, prepared: Prepared, trainer: Trainer, paths: Files, resume: bool) -> bool:
     """Train with a checkpoint after every epoch; return False if Ctrl-C stopped it."""
-    rows = prepared.rows
+    rows, shown = prepared.rows, units(prepared, trainer)
     X, y = model.arrays(trainer, prepared.X, prepared.y, rows.train)
     validation = None
     if len(rows.validation):
         validation = model.arrays(trainer, prepared.X, prepared.y, rows.validation)
-    callbacks: list[Callback] = [ProgressLine(), HistoryCSV(paths.history)]
-    if options.patience is not None:
-        callbacks.append(EarlyStopping(patience=options.patience))
+    callbacks: list[Callback] = [Line(shown), Table(paths.history, shown)]
+    stopping = _stopping(options, validation is not None)
+    if stopping is not None:
+        callbacks.append(stopping)
+    trainer.extra |= {"options": asdict(options), "complete": False}
     callbacks.append(Checkpoint(paths.model))
+    assert options.epochs is not None
     try:
         with compilation_shown():
             trainer.fit(
@@ -201,9 +158,19 @@ def fit(options: Options, prepared: Prepared, trainer: Trainer, paths: Files, re
     except KeyboardInterrupt:
         click.echo(f"gpubp: stopped; {_how_to_go_on(trainer, paths)}", err=True)
         return False
-    trainer.extra["complete"] = True
+    best = stopping.best_epoch if stopping is not None and stopping.restore_best else 0
+    trainer.extra |= {"complete": True, "kept": best or trainer.epoch}
+    trainer.extra["stopped"] = stopping is not None and stopping.stopped_epoch > 0
     trainer.save(paths.model)
     return True
+
+
+def _stopping(options: Options, watched: bool) -> EarlyStopping | None:
+    """Return what keeps the best epoch and ends the run; None where nothing does."""
+    best = options.keep == "best"
+    if options.patience is None and not (best and watched):
+        return None
+    return EarlyStopping(patience=options.patience or _ENDLESS, restore_best=best)
 
 
 def _how_to_go_on(trainer: Trainer, paths: Files) -> str:
@@ -216,15 +183,56 @@ def _how_to_go_on(trainer: Trainer, paths: Files) -> str:
     )
 
 
-def finish(prepared: Prepared, trainer: Trainer, paths: Files) -> None:
-    """Test on the held-out rows, and write and name the files."""
-    trainer.history.plot(paths.curves)
-    test = prepared.rows.test
-    if len(test):
-        result = model.evaluate(trainer, prepared.recipe.target, prepared.X, prepared.y, test)
-        click.echo(f"test: {result}, on {len(test)} rows that training has not seen")
-    else:
-        click.echo("test: none, because no rows were held out (--test-fraction)")
+def finish(options: Options, prepared: Prepared, trainer: Trainer, paths: Files) -> None:
+    """Draw and name the files, and last of all test on the held-out rows."""
+    kept = int(trainer.extra["kept"])
+    watched = len(prepared.rows.validation) > 0
+    click.echo(_kept(options, trainer, kept, watched))
+    history = units(prepared, trainer).history(trainer.history)
+    drawn = True
+    try:
+        history.plot(paths.curves, kept=kept if watched else None)
+    except Exception as error:  # a run is not lost for its picture
+        drawn = False
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        click.echo(f"gpubp: warning: the curves can't be drawn ({said})", err=True)
     click.echo(f"model: {paths.model}")
     click.echo(f"history: {paths.history}")
-    click.echo(f"curves: {paths.curves}")
+    if drawn:
+        click.echo(f"curves: {paths.curves}")
+    click.echo(_test(prepared, trainer))
+
+
+def _kept(options: Options, trainer: Trainer, kept: int, watched: bool) -> str:
+    """Return which epoch's weights the model has, and why."""
+    ended = f"; --patience {options.patience} ended the run" if trainer.extra["stopped"] else ""
+    if options.keep == "last":
+        why = "the last, as asked"
+    elif watched or ended:
+        why = f"the best by {'validation' if watched else 'training'} loss"
+    else:
+        why = "the last, because no rows were held out to choose by (--validation-fraction)"
+    return f"kept: epoch {kept} of {trainer.epoch}, {why}{ended}"
+
+
+def _test(prepared: Prepared, trainer: Trainer) -> str:
+    """Return the score on the held-out rows, beside that of an answer that needs no network."""
+    rows, target = prepared.rows, prepared.recipe.target
+    if not len(rows.test):
+        return "test: none, because no rows were held out (--test-fraction)"
+    result = model.evaluate(trainer, target, prepared.X, prepared.y, rows.test)
+    seen, truth = (np.asarray(prepared.y)[which] for which in (rows.train, rows.test))
+    if target.classes:
+        frequent = int(np.bincount(seen).argmax())
+        other = (
+            f"the most frequent class, {target.classes[frequent]}, "
+            f"would be right in {np.mean(truth == frequent):.4f}"
+        )
+    else:
+        mean = seen.mean(dtype=np.float64)
+        rmse = float(np.sqrt(np.mean((truth - mean) ** 2))) * target.scale
+        other = f"the mean, {float(target.decode(mean)):.6g}, would have rmse {rmse:.6g}"
+    return (
+        f"test: {result}, on {len(rows.test)} rows that training has not seen; always answering "
+        f"{other}"
+    )

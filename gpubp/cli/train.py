@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +12,31 @@ from click.core import ParameterSource
 
 from gpubp import devices
 from gpubp.backends import GEMMS, SHARE_BY
-from gpubp.cli import model, run
-from gpubp.cli.params import Command, Name, Widths
-from gpubp.errors import CheckpointError, InputError
+from gpubp.cli import folder, model, run
+from gpubp.cli import options as settings
+from gpubp.cli.options import Options
+from gpubp.cli.params import Command, GroupedCommand, GroupedOption, Name, Number, Widths
+from gpubp.errors import InputError
 from gpubp.kernels.spec import ACTIVATIONS
 from gpubp.losses import LOSSES
 from gpubp.optimizers import OPTIMIZERS
 from gpubp.schedules import SCHEDULES
 from gpubp.trainer import Trainer
 
-_COUNT = click.IntRange(1)
-_POSITIVE = click.FloatRange(0, min_open=True)
-_SHARE = click.FloatRange(0, 1, max_open=True)
+_COUNT = click.IntRange(1, 10**9)
+_POSITIVE = Number(0, min_open=True)
+_SHARE = Number(0, 1, max_open=True)
+_COMMANDLINE = ParameterSource.COMMANDLINE
 
 
 def _option(
-    flag: str, kind: click.ParamType[Any], default: Any, text: str
+    group: str, flag: str, kind: click.ParamType[Any], default: Any, text: str
 ) -> Callable[[Command], Command]:
     """Return an option; the help of one without a default says what happens without it."""
     return click.option(
         flag,
+        cls=GroupedOption,
+        group=group,
         type=kind,
         default=default,
         show_default=default is not None,
@@ -41,68 +46,115 @@ def _option(
 
 
 def _named(
-    flag: str, names: Iterable[str], default: str | None, text: str
+    group: str, flag: str, names: Iterable[str], default: str | None, text: str
 ) -> Callable[[Command], Command]:
     """Return an option that takes a name from a table, which its help lists."""
     kind = Name(flag.removeprefix("--"), names)
-    return _option(flag, kind, default, f"{text}: {', '.join(names)}.")
+    return _option(group, flag, kind, default, f"{text}: {', '.join(names)}.")
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("data", default="digits")
 @_option(
+    "Data",
     "--target",
     click.STRING,
     None,
     "Column to predict; otherwise the one called target, label, class or y, or the last.",
 )
-@_option("--hidden", Widths(), "256,128", "Widths of the hidden layers, or none.")
-@_named("--activation", ACTIVATIONS, "relu", "Activation of the hidden layers")
-@_option("--dropout", _SHARE, 0.2, "Share of the hidden activations dropped in training.")
-@_named("--loss", LOSSES, None, "Loss; it decides between classes and values, otherwise the target")
-@_named("--optimizer", OPTIMIZERS, "adam", "Optimizer")
-@_option("--lr", _POSITIVE, None, "Learning rate; otherwise the optimizer's own.")
-@_named("--schedule", SCHEDULES, "cosine", "How the learning rate changes")
+@_option("Data", "--validation-fraction", _SHARE, 0.1, "Share of the rows to choose the epoch by.")
+@_option("Data", "--test-fraction", _SHARE, 0.2, "Share of the rows held out for the final test.")
+@_option("Network", "--hidden", Widths(), "256,128", "Widths of the hidden layers, or none.")
+@_named("Network", "--activation", ACTIVATIONS, "relu", "Activation of the hidden layers")
 @_option(
-    "--l2", click.FloatRange(0), 0.0, "Penalty on the weights: l2/2 times the sum of their squares."
+    "Network",
+    "--dropout",
+    _SHARE,
+    None,
+    "Share of the hidden activations dropped in training; otherwise "
+    f"{settings.DROPOUT:g} for classes and none for values.",
 )
-@_option("--clip-norm", _POSITIVE, None, "Largest norm of a gradient; otherwise any.")
-@_option("--epochs", _COUNT, 30, "Passes over the training rows.")
-@_option("--batch-size", _COUNT, 32, "Rows of a minibatch; all, if there are fewer.")
+@_named(
+    "Network",
+    "--loss",
+    LOSSES,
+    None,
+    "Loss; it decides between classes and values, otherwise the target",
+)
 @_option(
+    "Training",
+    "--epochs",
+    _COUNT,
+    None,
+    f"Passes over the training rows; otherwise {settings.EPOCHS}, or as many as make "
+    f"{settings.STEPS} minibatches.",
+)
+@_option("Training", "--batch-size", _COUNT, 32, "Rows of a minibatch; all, if there are fewer.")
+@_named("Training", "--optimizer", OPTIMIZERS, "adam", "Optimizer")
+@_option(
+    "Training",
+    "--lr",
+    _POSITIVE,
+    None,
+    f"Learning rate; otherwise {settings.LR:g} for adam, adamw and rmsprop, and for the others "
+    "their own.",
+)
+@_named("Training", "--schedule", SCHEDULES, "cosine", "How the learning rate changes")
+@_option(
+    "Training",
+    "--l2",
+    Number(0),
+    settings.L2,
+    "Penalty on the weights: l2/2 times the sum of their squares.",
+)
+@_option("Training", "--clip-norm", _POSITIVE, None, "Largest norm of a gradient; otherwise any.")
+@_named("Training", "--keep", settings.KEEP, "best", "The epoch kept, by validation loss or")
+@_option(
+    "Training",
     "--patience",
     _COUNT,
     None,
-    "Stop after so many epochs without a better validation loss, and keep the best.",
+    "Stop after so many epochs without a better validation loss; otherwise never.",
 )
-@_option("--validation-fraction", _SHARE, 0.1, "Share of the rows watched during training.")
-@_option("--test-fraction", _SHARE, 0.2, "Share of the rows held out for the final test.")
 @_option(
+    "Training",
     "--seed",
     click.IntRange(0, 2**63 - 1),
     0,
     "Of the split, the initial weights, the shuffles and the dropout.",
 )
 @_option(
-    "--threads", _COUNT, None, "Threads that share a minibatch on the CPU; otherwise one a core."
+    "Device",
+    "--threads",
+    _COUNT,
+    None,
+    "Threads that share a minibatch on the CPU; otherwise one a core.",
 )
-@_named("--gemm", GEMMS, "auto", "What computes matrix products on the CPU")
+@_named("Advanced", "--gemm", GEMMS, "auto", "What computes matrix products on the CPU")
 @_option(
+    "Advanced",
     "--shares",
     _COUNT,
     None,
     "Shares that a minibatch is split into on the CPU; otherwise as many as pay.",
 )
-@_named("--share-by", SHARE_BY, "auto", "By what a step is split into shares on the CPU")
+@_named(
+    "Advanced", "--share-by", SHARE_BY, "auto", "By what a step is split into shares on the CPU"
+)
 @_option(
+    "Other",
     "--out",
     click.Path(path_type=Path),
     "gpubp-run",
     "Folder for the model, its history and the curves.",
 )
 @click.option(
-    "--resume", is_flag=True, help="Go on with the run in the folder, from its last finished epoch."
+    "--resume",
+    is_flag=True,
+    help="Go on with the run in the folder from its last finished epoch; with a larger --epochs "
+    "also if it has ended.",
 )
+@click.option("--overwrite", is_flag=True, help="Train anew though the folder holds another model.")
 @model.with_device
 @click.pass_context
 def command(
@@ -110,6 +162,7 @@ def command(
     /,
     out: Path,
     resume: bool,
+    overwrite: bool,
     device: str,
     backend: str | None,
     precision: str | None,
@@ -128,54 +181,90 @@ def command(
       gpubp train houses.csv --target price --lr 0.003 --schedule cosine
       gpubp train digits --out run1 --seed 1
       gpubp train --resume --out run1
+      gpubp train --resume --out run1 --epochs 100
     """
-    options, files = run.Options(**given), run.Files(out)
-    place: dict[str, Any] = {"device": device, "backend": backend, "precision": precision}
-    # Before time is spent on the data.
+    place = {"device": device, "backend": backend, "precision": precision}
+    paths = folder.Files(out)
+    if resume and overwrite:
+        raise InputError("--resume goes on with a run and --overwrite begins anew; say one of them")
     if resume:
-        trainer, recipe = model.load_model(out, **place)
-        options = _as_begun(ctx, options, trainer, out)
-    else:
+        model.check_there(out)
+    else:  # before a folder is made and time is spent on the data
         place["precision"] = precision or "fp32"
         devices.check_precision(devices.resolve(device, backend), place["precision"])
-    files.check()
-    prepared = run.prepare_data(options)
-    if not resume:
-        if files.model.exists():
-            click.echo(f"the earlier run in {out} is replaced")
-        trainer = run.new_trainer(options, prepared, place)
-    elif prepared.recipe != recipe:
-        raise InputError(
-            f"{options.data} does not hold the data that the run in {out} began with; resume with "
-            "that, or train anew without --resume"
+    with folder.locked(out):
+        done = (
+            _resume(ctx, paths, given, place) if resume else _begin(paths, given, place, overwrite)
         )
-    run.describe(options, prepared, trainer)
-    if trainer.extra.get("complete"):
-        click.echo(f"the run was complete after epoch {trainer.epoch}")
-    elif not run.fit(options, prepared, trainer, files, resume):
+    if not done:
         ctx.exit(1)
-    run.finish(prepared, trainer, files)
 
 
-def _as_begun(ctx: click.Context, options: run.Options, trainer: Trainer, out: Path) -> run.Options:
-    """Return the options with which a run began; those on the command line may not differ."""
-    try:
-        saved = dict(trainer.extra["options"])
-        begun = run.Options(**{**saved, "hidden": tuple(saved["hidden"])})
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"the model in {out} does not say how its run began; train anew without --resume"
-        ) from error
-    for name, before in asdict(begun).items():
-        now = getattr(options, name)
-        if now != before and ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE:
-            raise InputError(
-                f"{name.replace('_', '-')} is {_said(now)}, but the run in {out} began with "
-                f"{_said(before)}; leave it out, or train anew without --resume"
-            )
-    return begun
+def _begin(
+    paths: folder.Files, given: dict[str, Any], place: dict[str, Any], overwrite: bool
+) -> bool:
+    """Train anew; return whether the run ended."""
+    paths.check()
+    options = Options(**given)
+    prepared = run.prepare_data(options)
+    options = settings.settle(options, prepared)
+    folder.check_free(paths, options, overwrite=overwrite)
+    trainer = run.new_trainer(options, prepared, place, paths.way_to(options.data))
+    if paths.model.exists():
+        click.echo(f"the earlier model in {paths.folder} is replaced, as asked")
+    run.describe(options, prepared, trainer)
+    if not run.fit(options, prepared, trainer, paths, resume=False):
+        return False
+    run.finish(options, prepared, trainer, paths)
+    return True
 
 
-def _said(value: object) -> str:
-    """Return an option's value as it is written on the command line."""
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+def _resume(
+    ctx: click.Context, paths: folder.Files, given: dict[str, Any], place: dict[str, Any]
+) -> bool:
+    """Go on with a run; return whether it ended."""
+    trainer, recipe = model.load_model(paths.folder, **place)
+    begun = settings.saved(trainer, ctx.command.params, paths.folder)
+    now = {n: v for n, v in given.items() if ctx.get_parameter_source(n) == _COMMANDLINE}
+    options = settings.resumed(begun, now, paths.folder)
+    here = options.data if "data" in now else paths.found(begun.data, trainer.extra.get("data"))
+    paths.check()
+    prepared = run.prepare_data(replace(options, data=here))
+    if prepared.recipe != recipe:
+        raise InputError(
+            f"{here} does not hold the data that the run in {paths.folder} began with"
+            f"{'' if here == begun.data else f' ({begun.data})'}; resume with that, or train anew "
+            "without --resume"
+        )
+    if "data" in now:
+        trainer.extra["data"] = paths.way_to(here)
+    run.describe(replace(options, data=here), prepared, trainer)
+    if _goes_on(options, begun, trainer):
+        if not run.fit(options, prepared, trainer, paths, resume=True):
+            return False
+    else:
+        click.echo(f"the run was complete after epoch {trainer.epoch}; a larger --epochs goes on")
+    run.finish(options, prepared, trainer, paths)
+    return True
+
+
+def _goes_on(options: Options, begun: Options, trainer: Trainer) -> bool:
+    """Return whether there is something left to train; say if it will be as if never ended."""
+    epochs, before = options.epochs, begun.epochs
+    assert epochs is not None
+    assert before is not None
+    if epochs < trainer.epoch:
+        raise InputError(
+            f"--epochs {epochs} is the whole run's, and {trainer.epoch} are done; say more, or "
+            "train anew without --resume"
+        )
+    complete = bool(trainer.extra.get("complete"))
+    if epochs != before:
+        alike = settings.same_so_far(options, before, trainer)
+        fell = "sooner" if epochs > before else "later"
+        click.echo(
+            f"the run has {epochs} epochs now, {before} before: it ends as one that had them from "
+            "the start"
+            + ("" if alike else f", but not bit for bit, because its learning rates fell {fell}")
+        )
+    return not complete or epochs > trainer.epoch or options.patience != begun.patience

@@ -30,13 +30,13 @@ def test_digits_in_whole(gpubp):
     assert accuracy >= 0.97
     for file in ("model.safetensors", "history.csv", "curves.png"):
         assert str(RUN / file) in said
-    assert "epoch 30/30" in result.err
+    assert "epoch 75/75" in result.err  # of 40 steps: 3,000
     history = read(RUN / "history.csv")
-    assert [int(record["epoch"]) for record in history] == list(range(1, 31))
+    assert [int(record["epoch"]) for record in history] == list(range(1, 76))
     assert float(history[-1]["loss"]) < 0.1 < float(history[0]["loss"])
     assert (RUN / "curves.png").read_bytes().startswith(b"\x89PNG")
     trainer = Trainer.load(RUN / "model.safetensors")
-    assert trainer.epoch == 30
+    assert trainer.epoch == 75
     again = gpubp("evaluate", RUN, "digits")
     assert f"accuracy {accuracy:.4f}, on 359 held-out rows" in again.out
 
@@ -56,7 +56,7 @@ def test_a_regression_is_reported_in_the_unit_of_its_target(gpubp, houses):
     result = gpubp("train", houses, "--lr", "0.01", "--dropout", "0", *BACKEND)
     assert result.code == 0, result.err
     assert "'price' (the last column), regression (300 different numbers)" in result.out
-    assert "target standardised: losses count in units of" in result.out
+    assert "target standardised for training; what is shown is in its own unit" in result.out
     rmse, r2 = re.search(r"rmse ([\d.]+), R2 ([\d.]+)", result.out).groups()
     assert 1e4 < float(rmse) < 2e5
     assert float(r2) > 0.9
@@ -208,10 +208,12 @@ class TestResume:
         assert gpubp("train", "iris", *SMALL).code == 0
         result = gpubp("train", "iris", "--resume", "--hidden", "9,2")
         assert result.code == 2
-        assert "hidden is 9,2, but the run in gpubp-run began with 8" in result.err
+        assert "--hidden is 9,2, but the run in gpubp-run began with 8" in result.err
         result = gpubp("train", "wine", "--resume")
         assert result.code == 2
-        assert "data is wine, but the run in gpubp-run began with iris" in result.err
+        assert (
+            "wine does not hold the data that the run in gpubp-run began with (iris)" in result.err
+        )
         assert gpubp("train", "iris", "--resume", "--epochs", "3").code == 0
 
     def test_nothing_to_resume(self, gpubp):
@@ -262,7 +264,7 @@ class TestRefusals:
         (tmp_path / "file").write_text("")
         result = gpubp("train", "iris", "--out", "file/run")
         assert result.code == 1
-        assert "cannot make the folder 'file/run': Not a directory" in result.err
+        assert "cannot write to the folder 'file/run': Not a directory" in result.err
         assert "choose another with --out" in result.err
         (tmp_path / "gpubp-run" / "curves.png").mkdir(parents=True)
         result = gpubp("train", "iris")
