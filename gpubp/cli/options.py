@@ -101,6 +101,8 @@ def saved(trainer: Trainer, parameters: Iterable[click.Parameter], where: object
         values["hidden"] = tuple(values["hidden"])
         for name, value in values.items():
             _check(kinds[name], value)
+        if values["epochs"] is None or values["loss"] is None:
+            raise ValueError("epochs or loss is None")
         return Options(**values)
     except (KeyError, TypeError, ValueError, click.BadParameter) as error:
         said = error.format_message() if isinstance(error, click.BadParameter) else repr(error)
