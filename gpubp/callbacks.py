@@ -10,7 +10,6 @@ import math
 import os
 import sys
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from gpubp import files
-from gpubp.errors import InputError, unknown_name
+from gpubp.errors import InputError, unknown_name, warn
 from gpubp.history import CLERICAL, Record, larger_is_better
 from gpubp.settings import Rule
 
@@ -178,10 +177,10 @@ class _Best:
             name = "loss"
             if not self._warned:
                 self._warned = True
-                warnings.warn(
+                warn(
                     "there is no validation data, so the training loss is monitored; give fit "
                     "validation_data or validation_fraction, or say monitor='loss'",
-                    stacklevel=2,
+                    UserWarning,
                 )
         if name not in record:
             raise unknown_name("monitored number", name, record)

@@ -7,6 +7,9 @@ Each also derives from the built-in exception that a NumPy user would expect, so
 from __future__ import annotations
 
 import difflib
+import os
+import sys
+import warnings
 from collections.abc import Iterable
 
 
@@ -52,6 +55,20 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> InputError:
     close = difflib.get_close_matches(str(name), names, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return InputError(f"unknown {kind} {name!r}; {hint}known: {', '.join(names)}")
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn of a line of the user's: the nearest caller that is not of gpubp."""
+    here = (os.path.dirname(__file__) + os.sep, os.path.dirname(_kernels_file()) + os.sep)
+    level, frame = 1, sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(here):
+        level, frame = level + 1, frame.f_back  # type: ignore[assignment]  # None at the end
+    warnings.warn(message, category, stacklevel=level + 1)
+
+
+def _kernels_file() -> str:
+    """Return the file of gpubp.kernels, which need not lie below this one's folder."""
+    return getattr(sys.modules.get("gpubp.kernels"), "__file__", None) or __file__
 
 
 class CopyWarning(UserWarning):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from gpubp.backends.base import Array, Backend
 from gpubp.backends.window import Window
-from gpubp.errors import CopyWarning, DeviceMemoryError
+from gpubp.errors import CopyWarning, DeviceMemoryError, warn
 from gpubp.kernels.contract import dtype_name
 from gpubp.plan.build import Inputs
 
@@ -98,11 +97,10 @@ class Data:
         host = self._columns()
         for name, array in host.items():
             if backend.holds(array):  # a plan reads all of its arrays by the window's rows
-                warnings.warn(
+                warn(
                     f"{name} lies on the device and was copied to the host, because other data do "
                     "not fit and all of them stream together; pass all of them in host memory",
                     CopyWarning,
-                    stacklevel=2,
                 )
                 host[name] = backend.to_host(array)
         row = Window.bytes_of_row(host)

@@ -5,16 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from gpubp.backends.base import Backend
 from gpubp.data import check
+from gpubp.data.admit import admit
 from gpubp.engine import EVALUATION_ROWS, Engine
 from gpubp.errors import InputError
 from gpubp.feed import Data
 from gpubp.losses import Loss
 from gpubp.network import Sequential
+from gpubp.settings import whole_number
 from gpubp.streams import VALIDATION_SPLIT
+
+_USUAL_ROWS = 32  # of a minibatch
+_MOST = 2**63 - 1  # of what is counted in int64
 
 
 def checked(
@@ -34,7 +37,7 @@ def checked(
         InputError: the data can't be used.
     """
     given = {"X": X, "y": y, "sample_weight": sample_weight}
-    X, y, sample_weight = (check.admit(array, backend, name) for name, array in given.items())
+    X, y, sample_weight = (admit(array, backend, name) for name, array in given.items())
     x = check.features(X, columns=columns)
     rows, outputs = int(x.shape[0]), network.outputs(int(x.shape[1]))
     y = loss.check_targets(y, rows=rows, outputs=outputs, fitting=fitting)
@@ -80,24 +83,30 @@ def placed(
     return data, validation
 
 
-def check_count(name: str, value: object) -> None:
-    """Check that a value is a whole number above 0.
+def count(name: str, value: object, most: int = _MOST) -> int:
+    """Return a whole number above 0 as an int.
 
     Raises:
-        InputError: it is not.
+        InputError: it is none, or above ``most``.
     """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise InputError(f"{name} must be a whole number, 1 at least, got {value!r}")
+    number = whole_number(value)
+    if number is None or not 1 <= number <= most:
+        limits = "1 at least" if most == _MOST else f"from 1 to {most:,}"
+        raise InputError(f"{name} must be a whole number, {limits}, got {value!r}")
+    return number
 
 
-def check_batch_size(batch_size: int, rows: int) -> None:
-    """Check that a minibatch has a row at least and not more than there are.
+def rows_of_minibatch(batch_size: object, rows: int) -> int:
+    """Return a minibatch's rows: as many as are asked for, by default 32 or all if fewer are there.
 
     Raises:
-        InputError: it has.
+        InputError: that is no whole number from 1 to ``rows``.
     """
-    check_count("batch_size", batch_size)
-    if batch_size > rows:
+    if batch_size is None:
+        return min(_USUAL_ROWS, rows)
+    number = count("batch_size", batch_size)
+    if number > rows:
         raise InputError(
-            f"batch_size is {batch_size}, but there are {rows} rows to train on; use at most {rows}"
+            f"batch_size is {number}, but there are {rows} rows to train on; use at most {rows}"
         )
+    return number

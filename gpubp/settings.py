@@ -12,8 +12,11 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
+import operator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from gpubp.errors import InputError
 
@@ -48,12 +51,11 @@ class Rule:
         """Return whether ``value`` keeps the rule."""
         if value is None:
             return self.optional
-        kind: Any = numbers.Integral if self.whole else numbers.Real
+        plain = self._plain(value)
         return (
-            isinstance(value, kind)
-            and not isinstance(value, bool)
-            and self.above < value < self.below
-            and self.least <= value <= self.most
+            plain is not None
+            and self.above < plain < self.below
+            and self.least <= plain <= self.most
         )
 
     def check(self, what: str, value: Any) -> Any:
@@ -64,7 +66,31 @@ class Rule:
         """
         if not self.admits(value):
             raise InputError(f"{what} must be {self}, got {value!r}")
-        return None if value is None else int(value) if self.whole else float(value)
+        return None if value is None else self._plain(value)
+
+    def _plain(self, value: Any) -> int | float | None:
+        """Return a number as Python's, None of what is none."""
+        if self.whole:
+            return whole_number(value)
+        if isinstance(value, bool | np.bool) or not isinstance(value, numbers.Real):
+            return None
+        try:
+            return float(value)
+        except OverflowError:  # a whole number beyond float64
+            return math.inf if value > 0 else -math.inf
+
+
+def whole_number(value: Any) -> int | None:
+    """Return what ``operator.index`` takes as an int, NumPy's integers too; None of all else.
+
+    A truth value is no number here.
+    """
+    if isinstance(value, bool | np.bool):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
 
 
 def number(default: Any = dataclasses.MISSING, **limits: Any) -> Any:

@@ -44,6 +44,54 @@ def collect(trainer: Trainer) -> tuple[Tensors, dict[str, Any]]:
         InputError: it has no weights yet.
     """
     engine = trainer._trained()
+    tensors, values = _tensors(trainer, engine)
+    return tensors, _described(trainer) | {
+        "features": engine.features,
+        "one_target": trainer._one_target,
+        "choices": trainer._backend.choices(),
+        "epoch": trainer.epoch,
+        "progress": engine.progress(),
+        "run": None if trainer._run is None else dataclasses.asdict(trainer._run),
+        "first_step": trainer._first_step,
+        "schedule_state": trainer._active_schedule.state(),
+        "callbacks": values,
+        "history": list(trainer.history.records),
+        "extra": trainer.extra,
+    }
+
+
+def kept(trainer: Trainer) -> tuple[Tensors, dict[str, Any]]:
+    """Return tensors and document of a trainer as :func:`collect`, or before it has weights."""
+    if trainer._engine is not None:
+        return collect(trainer)
+    return {}, _described(trainer) | {"extra": trainer.extra}
+
+
+def revived(
+    kind: type[Trainer],
+    device: str,
+    saved_to: str | None,
+    tensors: Tensors,
+    document: Mapping[str, Any],
+) -> Trainer:
+    """Return the trainer of which :func:`kept` was taken, on a device of that name.
+
+    Raises:
+        DeviceError: the device or the backend can't be had.
+    """
+    how = {"device": device, "backend": document["backend"], "precision": document["precision"]}
+    if tensors:
+        sharing = dict.fromkeys(_SHARING)
+        trainer = rebuild(kind, "the copy", tensors, document, **how, **sharing)
+    else:
+        trainer = kind(**_settings(document), **how)
+        trainer.extra = dict(document["extra"])
+    trainer.saved_to = saved_to
+    return trainer
+
+
+def _tensors(trainer: Trainer, engine: Engine) -> tuple[Tensors, dict[str, dict[str, Any]]]:
+    """Return all arrays, and what callbacks keep beside them."""
     tensors: Tensors = engine.named(PARAMS)
     tensors |= {_STATE + name: engine.read(name) for name in trainer.optimizer.state}
     callbacks = {c.key: c.state() for c in trainer._callbacks if c.key}
@@ -55,10 +103,13 @@ def collect(trainer: Trainer) -> tuple[Tensors, dict[str, Any]]:
                 tensors[f"{_CALLBACK}{key}.{name}"] = value
             else:
                 values[key][name] = value
-    return tensors, {
+    return tensors, values
+
+
+def _described(trainer: Trainer) -> dict[str, Any]:
+    """Return the arguments that a trainer was made with."""
+    return {
         "network": trainer.network.config(),
-        "features": engine.features,
-        "one_target": trainer._one_target,
         "loss": LOSSES.config(trainer.loss),
         "optimizer": OPTIMIZERS.config(trainer.optimizer),
         "schedule": SCHEDULES.config(trainer.schedule),
@@ -70,15 +121,6 @@ def collect(trainer: Trainer) -> tuple[Tensors, dict[str, Any]]:
         "gemm": trainer.gemm,
         "shares": trainer.shares,
         "share_by": trainer.share_by,
-        "choices": trainer._backend.choices(),
-        "epoch": trainer.epoch,
-        "progress": engine.progress(),
-        "run": None if trainer._run is None else dataclasses.asdict(trainer._run),
-        "first_step": trainer._first_step,
-        "schedule_state": trainer._active_schedule.state(),
-        "callbacks": values,
-        "history": list(trainer.history.records),
-        "extra": trainer.extra,
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -16,11 +15,13 @@ from gpubp import backends, checkpoint, devices, intake, state
 from gpubp.backends.modes import Trace
 from gpubp.callbacks import Callback, Run, as_callbacks
 from gpubp.data import check
+from gpubp.data.admit import admit
 from gpubp.devices import PRECISIONS
 from gpubp.engine import Engine
 from gpubp.epochs import Epochs
 from gpubp.errors import InputError, NonFiniteError
 from gpubp.feed import Data
+from gpubp.guard import Guard
 from gpubp.history import History
 from gpubp.interrupts import deferred
 from gpubp.kernels.contract import WIDE
@@ -31,6 +32,7 @@ from gpubp.optimizers import OPTIMIZERS, Optimizer
 from gpubp.plan.build import Inputs, Regularization
 from gpubp.plan.ir import GRADS, PARAMS, Plan
 from gpubp.schedules import SCHEDULES, Schedule
+from gpubp.settings import whole_number
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -39,11 +41,11 @@ R = TypeVar("R")
 def _on_device(
     method: Callable[Concatenate[Trainer, P], R],
 ) -> Callable[Concatenate[Trainer, P], R]:
-    """Run a method with the trainer's device as the current one."""
+    """Run a method in one thread at a time, with the trainer's device as the current one."""
 
     @wraps(method)
     def run(self: Trainer, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        with self._backend.active():
+        with self._guard.computing(), self._backend.active():
             return method(self, *args, **kwargs)
 
     return cast("Callable[Concatenate[Trainer, P], R]", run)
@@ -106,17 +108,20 @@ class Trainer:
     ) -> None:
         if not isinstance(network, Sequential):
             raise InputError(f"network is a {type(network).__name__}, needs a gpubp.Sequential")
-        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        number = whole_number(seed)
+        if number is None or not 0 <= number < 2**63:
             raise InputError(f"seed must be a whole number from 0 to 2**63 - 1, got {seed!r}")
         self.network = network
         self.loss = LOSSES.get(loss)
         self.optimizer = OPTIMIZERS.get(optimizer)
         self.schedule = SCHEDULES.get(schedule)
-        self.seed = seed
+        self.seed = number
         self.regularization = Regularization(l1, l2, clip_value, clip_norm)
-        self.threads = devices.cores() if threads is None else threads
-        self.gemm, self.shares, self.share_by = gemm, shares, share_by
-        backends.check(self.threads, gemm, shares, share_by)
+        self.threads, self.shares = backends.check(
+            devices.cores() if threads is None else threads, gemm, shares, share_by
+        )
+        self.gemm, self.share_by = gemm, share_by
+        self._guard = Guard()
         self._settle(devices.resolve(device, backend), precision)
         self._engine: Engine | None = None
         self._one_target = False  # targets came as a vector, so predictions go out as one
@@ -136,6 +141,11 @@ class Trainer:
             f"Trainer({self.network!r}, loss={self.loss!r}, optimizer={self.optimizer!r}, "
             f"device={self.device!r}, backend={self.backend_name!r})"
         )
+
+    def __reduce__(self) -> tuple[Callable[..., Trainer], tuple[Any, ...]]:
+        """Pickle and copy what a model file holds, an interrupted run included."""
+        with self._guard.computing():
+            return state.revived, (type(self), self.device, self.saved_to, *state.kept(self))
 
     def _settle(self, choice: devices.Choice, precision: str) -> None:
         """Make a device, its backend and a precision those of this trainer."""
@@ -167,6 +177,7 @@ class Trainer:
         Raises:
             InputError: the network already has weights for another number of features.
         """
+        features = intake.count("features", features)
         if self._engine is None:
             self._engine = Engine(
                 self._backend, self.network, self.loss, self.optimizer, self.regularization,
@@ -178,13 +189,12 @@ class Trainer:
                 f"{self._engine.features}"
             )
 
-    @_on_device
     def fit(
         self,
         X: Any,
         y: Any,
         epochs: int = 1,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         *,
         sample_weight: Any = None,
         validation_data: tuple[Any, Any] | None = None,
@@ -202,6 +212,7 @@ class Trainer:
                 values for the other losses.
             epochs: passes over the data; with ``resume`` the total of the run.
             batch_size: rows of a minibatch; what is left over at an epoch's end is a smaller one.
+                None takes 32, or all rows if there are fewer.
             sample_weight: (N,) factors of the rows' losses; they are not normalised.
             validation_data: (X, y) to be evaluated after each epoch.
             validation_fraction: the part of the rows to be held out for that instead, from 0 to 1,
@@ -218,11 +229,31 @@ class Trainer:
             the history, one record an epoch.
 
         Raises:
-            InputError: the data or an argument can't be used.
+            InputError: the data or an argument can't be used, or another thread, or a caller of
+                this callback, is training this trainer.
             NonFiniteError: the loss became NaN or infinite; the parameters are those of the last
                 step before.
             KeyboardInterrupt: on Ctrl-C, between two steps.
         """
+        with self._guard.training(), self._guard.computing(), self._backend.active():
+            return self._fit(
+                X, y, epochs, batch_size, sample_weight, validation_data, validation_fraction,
+                shuffle, callbacks, resume,
+            )  # fmt: skip
+
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        epochs: int,
+        batch_size: int | None,
+        sample_weight: Any,
+        validation_data: tuple[Any, Any] | None,
+        validation_fraction: float,
+        shuffle: bool,
+        callbacks: Sequence[Callback | Callable[..., Any]],
+        resume: bool,
+    ) -> History:
         data = self._checked(X, y, sample_weight, fitting=True)
         engine = self._trained()
         data, validation = intake.split(data, validation_fraction, engine)
@@ -230,8 +261,8 @@ class Trainer:
             if validation is not None:
                 raise InputError("give validation_data or validation_fraction, not both")
             validation = self._checked(*validation_data, None, fitting=False)
-        intake.check_count("epochs", epochs)
-        intake.check_batch_size(batch_size, data.size)
+        epochs = intake.count("epochs", epochs)
+        batch_size = intake.rows_of_minibatch(batch_size, data.size)
         self._callbacks = as_callbacks(callbacks)
         data, validation = intake.placed(engine, data, validation, batch_size)
         run = self._begin(data, epochs, batch_size, resume=resume)
@@ -319,7 +350,8 @@ class Trainer:
         Raises:
             InputError: the number of features is not known yet: call initialize or fit first.
         """
-        return self._trained().training_plan(self._usual_inputs(), batch_size)
+        rows = intake.count("batch_size", batch_size)
+        return self._trained().training_plan(self._usual_inputs(), rows)
 
     @_on_device
     def explain(self, batch_size: int) -> str:
@@ -331,10 +363,10 @@ class Trainer:
         Raises:
             InputError: the number of features is not known yet: call initialize or fit first.
         """
-        return self._trained().explain(self._usual_inputs(), batch_size)
+        return self._trained().explain(self._usual_inputs(), intake.count("batch_size", batch_size))
 
     @_on_device
-    def trace(self, X: Any, y: Any, batch_size: int = 32) -> Trace:
+    def trace(self, X: Any, y: Any, batch_size: int | None = None) -> Trace:
         """Time each kernel call of a training step over an epoch; printed, it is a table.
 
         The trainer stays as it was. On one thread, whatever ``threads`` is.
@@ -342,17 +374,17 @@ class Trainer:
         Raises:
             InputError: the data can't be used.
         """
-        return self._trained().trace(self._one_minibatch(X, y, batch_size), batch_size)
+        return self._trained().trace(*self._one_minibatch(X, y, batch_size))
 
     @_on_device
-    def validate(self, X: Any, y: Any, batch_size: int = 32) -> None:
+    def validate(self, X: Any, y: Any, batch_size: int | None = None) -> None:
         """Run a training step, each kernel call beside its float64 reference; all stays as it was.
 
         Raises:
             PlanError: a call's result is off; the first is named.
             InputError: the data can't be used.
         """
-        self._trained().validate(self._one_minibatch(X, y, batch_size), batch_size)
+        self._trained().validate(*self._one_minibatch(X, y, batch_size))
 
     @_on_device
     def parameters(self) -> NDArray[Any]:
@@ -461,10 +493,15 @@ class Trainer:
                 callback of a run under way.
             DeviceError: the device or backend can't be had.
         """
+        with self._guard.computing():
+            return self._moved(devices.resolve(device, backend), precision or self.precision)
+
+    def _moved(self, choice: devices.Choice, precision: str) -> Trainer:
         if self._callbacks:
             raise InputError("a trainer can't move during fit; call to() before or after it")
-        moved = copy.copy(self)  # so that this one stays as it was if there is no room
-        moved._settle(devices.resolve(device, backend), precision or self.precision)
+        moved = object.__new__(type(self))  # so that this one stays as it was if there is no room
+        vars(moved).update(vars(self))
+        moved._settle(choice, precision)
         moved._backend.restore_choices(self._backend.choices())
         if self._engine is not None:
             moved._engine = None
@@ -492,7 +529,7 @@ class Trainer:
     ) -> Any:
         """Return what the network makes of X, on the device if X is there, else on the host."""
         engine = self._trained()
-        x = check.features(check.admit(X, self._backend, "X"), columns=engine.features)
+        x = check.features(admit(X, self._backend, "X"), columns=engine.features)
         out = finish(engine.predict(engine.placed(Data(x), "prediction"), link=link))
         engine.release("prediction", "output")
         return out if self._backend.holds(x) else self._backend.to_host(out)
@@ -511,11 +548,11 @@ class Trainer:
             self._one_target = data.inputs.target == "values" and data.inputs.outputs == 1
         return data
 
-    def _one_minibatch(self, X: Any, y: Any, batch_size: int) -> Data:
-        """Return data of a minibatch at least, where they are computed on."""
+    def _one_minibatch(self, X: Any, y: Any, batch_size: int | None) -> tuple[Data, int]:
+        """Return data of a minibatch at least, where they are computed on, and its rows."""
         data = self._checked(X, y, None, fitting=False)
-        intake.check_batch_size(batch_size, data.size)
-        return intake.placed(self._trained(), data, None, batch_size)[0]
+        rows = intake.rows_of_minibatch(batch_size, data.size)
+        return intake.placed(self._trained(), data, None, rows)[0], rows
 
     def _begin(self, data: Data, epochs: int, batch_size: int, *, resume: bool) -> Run:
         """Start a run, or take up the one that was interrupted."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gpubp.backends.base import Backend
 from gpubp.errors import InputError, unknown_name
+from gpubp.settings import whole_number
 
 # The kind of device that each computes on, the fastest first.
 DEVICES = {"cupy": "cuda", "numba": "cpu", "numpy": "cpu"}
@@ -12,31 +13,36 @@ DEVICES = {"cupy": "cuda", "numba": "cpu", "numpy": "cpu"}
 # Who computes matrix products on a CPU, or that it is chosen by measurement.
 GEMMS = ("auto", "tiles", "blas", "mkl")
 
+MOST_THREADS = 4096  # more than any machine has, and not more than a system can make
+
 # By what a training step is split among threads, or that it is chosen.
 SHARE_BY = ("auto", "rows", "units")
 
 
-def check(threads: int, gemm: str, shares: int | None, share_by: str) -> None:
-    """Check what a user may say of how the numba backend computes.
+def check(
+    threads: object, gemm: str, shares: object | None, share_by: str
+) -> tuple[int, int | None]:
+    """Return threads and shares as ints, of what a user may say of how the numba backend computes.
 
     Raises:
         InputError: a setting is out of its range.
     """
-    if not _is_count(threads):
-        raise InputError(f"threads must be a whole number at least 1, got {threads!r}")
-    if shares is not None and not (_is_count(shares) and shares <= threads):
+    count = whole_number(threads)
+    if count is None or not 1 <= count <= MOST_THREADS:
         raise InputError(
-            f"shares must be a whole number from 1 to the number of threads, {threads}, or None, "
+            f"threads must be a whole number from 1 to {MOST_THREADS}, got {threads!r}"
+        )
+    parts = None if shares is None else whole_number(shares)
+    if shares is not None and not (parts is not None and 1 <= parts <= count):
+        raise InputError(
+            f"shares must be a whole number from 1 to the number of threads, {count}, or None, "
             f"got {shares!r}"
         )
     if gemm not in GEMMS:
         raise unknown_name("gemm", gemm, GEMMS)
     if share_by not in SHARE_BY:
         raise unknown_name("share_by", share_by, SHARE_BY)
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return count, parts
 
 
 def create(

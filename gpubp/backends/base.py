@@ -16,8 +16,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from gpubp.errors import PlanError
+from gpubp.kernels.contract import dtype_name
 from gpubp.plan.build import Rows
-from gpubp.plan.ir import TRANSIENT, Buffer, Call, Plan
+from gpubp.plan.ir import ANY, TRANSIENT, Buffer, Call, Plan
 from gpubp.plan.memory import Layout
 
 if TYPE_CHECKING:
@@ -71,12 +72,18 @@ class Executable(ABC):
     def _take_data(self, data: Vectors) -> None:
         """Keep the arrays that a subclass binds.
 
+        Kernels read them by address, with the dtype and shape that the plan says and whatever is
+        there. So what came is checked here, not what was asked for.
+
         Raises:
-            PlanError: an array that the plan needs is not among them.
+            PlanError: an array that the plan needs is not among them, or is not what it needs.
         """
-        missing = self.plan.data().keys() - data.keys()
+        needed = self.plan.data()
+        missing = needed.keys() - data.keys()
         if missing:
             raise PlanError(f"the plan needs data {sorted(missing)} to be bound")
+        for name, buffer in needed.items():
+            _check_array(name, data[name], buffer)
         self.data, self.bound = dict(data), False
 
     @abstractmethod
@@ -106,6 +113,23 @@ class Executable(ABC):
     @abstractmethod
     def operand(self, buffer: Buffer) -> Array:
         """Return a buffer of the first plan as an array, a view."""
+
+
+def _check_array(name: str, array: Array, buffer: Buffer) -> None:
+    """Check that an array is what a plan reads by its address, or writes."""
+    found = dtype_name(array.dtype), tuple(array.shape)
+    fits = len(array.shape) == len(buffer.shape) and all(
+        wanted in (ANY, length) for wanted, length in zip(buffer.shape, array.shape, strict=True)
+    )
+    if found[0] != buffer.dtype or not fits:
+        wanted = ", ".join("any" if length == ANY else str(length) for length in buffer.shape)
+        raise PlanError(
+            f"{name} is {found[0]} of shape {found[1]}, the plan reads {buffer.dtype} of shape "
+            f"({wanted})"
+        )
+    flags = getattr(array, "flags", None)  # absent where the library computes and not the address
+    if not getattr(flags, "c_contiguous", True) or not getattr(flags, "aligned", True):
+        raise PlanError(f"{name} is not C-contiguous and aligned, as the plan reads it")
 
 
 class Backend(ABC):

@@ -11,9 +11,10 @@ import json
 import math
 import os
 import tempfile
-import warnings
 from collections.abc import Callable
 from pathlib import Path
+
+from gpubp.errors import warn
 
 Times = dict[str, float]  # seconds, by what took so long
 
@@ -36,11 +37,10 @@ class Kept:
                 self.folder.mkdir(exist_ok=True)
                 found = _write(path, measure())
         except OSError as error:
-            warnings.warn(
+            warn(
                 f"measured times can't be kept in {path} ({error.strerror}), so nothing is chosen "
                 "by them. Set GPUBP_CACHE_DIR to a folder that can be written.",
                 RuntimeWarning,
-                stacklevel=2,
             )
             return {}
         return found
@@ -57,11 +57,10 @@ def _read(path: Path) -> Times | None:
         if not all(0 <= seconds < math.inf for seconds in times.values()):
             raise ValueError("a time is negative or not finite")
     except (AttributeError, TypeError, ValueError) as error:
-        warnings.warn(
+        warn(
             f"{path} is damaged ({error}); what it held is measured again, and results may differ "
             "in their last bits from those before",
             RuntimeWarning,
-            stacklevel=3,
         )
         path.unlink(missing_ok=True)
         return None

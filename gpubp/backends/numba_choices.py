@@ -8,7 +8,6 @@ clearly the better, by a rule that looks at the plan alone.
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +17,7 @@ from gpubp.backends import GEMMS, SHARE_BY, numba_measure
 from gpubp.backends.base import Choices
 from gpubp.backends.kept import Kept, Times
 from gpubp.backends.numba_units import LINE, divisible, products
-from gpubp.errors import DeviceError, InputError, unknown_name
+from gpubp.errors import DeviceError, InputError, unknown_name, warn
 from gpubp.kernels.contract import dtype_name
 from gpubp.kernels.numba import blas, compiled, entry, mkl
 from gpubp.plan.ir import GRADS, TRANSIENT, Buffer, Call, Plan
@@ -189,11 +188,10 @@ class Chooser:
         dtype = _dtype(product)
         saved = self._saved["products"].get(name)
         if saved == "mkl" and mkl.library() is None:
-            warnings.warn(
+            warn(
                 "the model was trained with products by MKL, which is not installed, so results "
                 "will differ in their last bits; pip install 'gpubp[mkl]'",
                 RuntimeWarning,
-                stacklevel=2,
             )
         elif saved:
             return Choice(saved, _SAVED)

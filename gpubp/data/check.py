@@ -10,57 +10,19 @@ remedy.
 
 from __future__ import annotations
 
-import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace, is_array_api_obj
 
-from gpubp.errors import CopyWarning, InputError
+from gpubp.data.admit import library, on_gpu
+from gpubp.errors import CopyWarning, InputError, warn
 from gpubp.kernels.contract import REAL_DTYPES, dtype_name
-
-if TYPE_CHECKING:
-    from gpubp.backends.base import Backend
 
 # Large enough that the cost of a call vanishes, small enough to stay in a CPU's cache. On a GPU
 # each block is waited for, and a quarter of it is needed beside the data.
 _BLOCK_BYTES = 4 << 20
 _GPU_BLOCK_BYTES = 64 << 20
-
-_CUDA, _CUDA_MANAGED = 2, 13  # DLPack's device types
-
-
-def admit(array: Any, backend: Backend, name: str) -> Any:
-    """Return an array of any library as one that the other checks can read, without a copy.
-
-    What is no array comes back as it is: the other checks will say what it is instead.
-
-    Raises:
-        InputError: it lies on a GPU and the backend computes on the CPU, or its library won't hand
-            it over.
-        DeviceError: it lies on another GPU than the backend's.
-    """
-    if not hasattr(array, "__dlpack__") and not hasattr(array, "__cuda_array_interface__"):
-        return array
-    if getattr(array, "requires_grad", False):
-        raise InputError(f"{name} is a tensor that requires a gradient; pass {name}.detach()")
-    try:
-        array = backend.adopt(array)
-    except BufferError as error:
-        raise InputError(
-            f"{name} can't be taken over from {_library(array)}: {error}; pass np.asarray({name})"
-        ) from error
-    if _on_gpu(array) and not backend.holds(array):
-        copy = {
-            "cupy": f"cupy.asnumpy({name})",
-            "torch": f"{name}.cpu().numpy()",
-            "numba": f"{name}.copy_to_host()",
-        }.get(_library(array), f"np.asarray({name})")
-        raise InputError(
-            f"{name} is a {_library(array)} array on a GPU, but this trainer computes on the CPU; "
-            f"make it with device='cuda', or pass {copy}"
-        )
-    return array
 
 
 def features(X: Any, *, columns: int | None = None, name: str = "X") -> Any:
@@ -89,7 +51,7 @@ def features(X: Any, *, columns: int | None = None, name: str = "X") -> Any:
         raise InputError(f"{name} has {X.shape[1]} columns, but the network takes {columns}")
     _real(X, name)
     _finite(X, name)
-    return _usable(X, name, warn=True)
+    return _usable(X, name, told=True)
 
 
 def labels(y: Any, *, rows: int, classes: int | None = None, name: str = "y") -> Any:
@@ -229,6 +191,7 @@ def _real(array: Any, name: str) -> None:
         return
     remedy = {
         "float16": f"{name}.astype('float32')",
+        "bfloat16": f"{name}.astype('float32')",
         "object": f"{name}.astype('float32'), which fails where a value is not a number",
         "complex64": f"{name}.real",
         "complex128": f"{name}.real",
@@ -256,7 +219,7 @@ def _finite(table: Any, name: str) -> None:
         return
     xp = array_namespace(table)
     rows, columns = table.shape
-    size = _GPU_BLOCK_BYTES if _on_gpu(table) else _BLOCK_BYTES
+    size = _GPU_BLOCK_BYTES if on_gpu(table) else _BLOCK_BYTES
     block = max(1, size // (columns * (4 if table.dtype == xp.float32 else 8)))
     for start in range(0, rows, block):
         part = table[start : min(start + block, rows), :]
@@ -281,7 +244,7 @@ def _floating(array: Any, xp: Any) -> Any:
     return xp.astype(array, xp.float64)
 
 
-def _usable(array: Any, name: str, warn: bool = False) -> Any:
+def _usable(array: Any, name: str, told: bool = False) -> Any:
     """Return the array, copied only if kernels could not read its memory as it lies."""
     torch = hasattr(array, "is_contiguous")
     flags = getattr(array, "flags", None)
@@ -289,25 +252,14 @@ def _usable(array: Any, name: str, warn: bool = False) -> Any:
     aligned = getattr(flags, "aligned", True)
     if contiguous and aligned and getattr(array.dtype, "isnative", True):
         return array
-    if warn:
-        copy = f"{name}.contiguous()" if torch else f"{_library(array)}.ascontiguousarray({name})"
-        warnings.warn(
+    if told:
+        copy = f"{name}.contiguous()" if torch else f"{library(array)}.ascontiguousarray({name})"
+        warn(
             f"{name} is not a C-contiguous array in native byte order and was copied; "
             f"{copy} once, before, saves the copy",
             CopyWarning,
-            stacklevel=3,
         )
     return array.contiguous() if torch else array.astype(array.dtype.newbyteorder("="), order="C")
-
-
-def _on_gpu(array: Any) -> bool:
-    if hasattr(array, "__dlpack_device__"):
-        return int(array.__dlpack_device__()[0]) in (_CUDA, _CUDA_MANAGED)
-    return hasattr(array, "__cuda_array_interface__")
-
-
-def _library(array: Any) -> str:
-    return type(array).__module__.partition(".")[0]
 
 
 def _shape(array: Any) -> tuple[int, ...]:

@@ -16,11 +16,12 @@ import os
 import sys
 import tempfile
 import threading
-import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from gpubp.errors import warn
 
 # Contraction and reassociation let loops vectorise; NaN and infinity keep their meaning, because
 # training must notice them.
@@ -82,12 +83,11 @@ def folder() -> Path:
             pass
     except OSError as error:
         place = Path(tempfile.mkdtemp(prefix="gpubp-"))
-        warnings.warn(
+        warn(
             f"compiled kernels can't be kept ({error}); they go to {place} and are compiled again "
             "in the next process, and nothing is chosen by measurement. Set GPUBP_CACHE_DIR to a "
             "folder that can be written.",
             RuntimeWarning,
-            stacklevel=2,
         )
     return place
 

@@ -11,6 +11,7 @@ import pytest
 from gpubp.backends.numba import NumbaBackend
 from gpubp.backends.numpy import NumpyBackend
 from gpubp.data import check
+from gpubp.data.admit import admit
 from gpubp.errors import CopyWarning, InputError
 
 NAN, INF = float("nan"), float("inf")
@@ -25,7 +26,7 @@ def with_value(shape, index, value, dtype="float32"):
 BAD_FEATURES = {
     "a list": ([[1.0]], "X is a list, not an array; pass np.asarray"),
     "None": (None, "X is a NoneType, not an array"),
-    "a data frame": (type("DataFrame", (), {"to_numpy": None})(), r"pass X\.to_numpy\(\)"),
+    "another table": (type("Table", (), {"to_numpy": None})(), r"pass X\.to_numpy\(\)"),
     "a sparse matrix": (type("csr_array", (), {"toarray": None})(), r"pass X\.toarray\(\)"),
     "masked": (np.ma.ones((2, 2)), "masked array"),
     "a number": (np.array(3.0), "single number"),
@@ -285,27 +286,51 @@ class TestAdmission:
     @pytest.mark.parametrize("backend", [NumpyBackend(), NumbaBackend(1)])
     def test_the_cpu_refuses_arrays_of_a_gpu(self, array, remedy, backend):
         with pytest.raises(InputError, match=remedy):
-            check.admit(array, backend, "X")
+            admit(array, backend, "X")
 
     def test_a_gpu_adopts_them(self):
         array = OnGpu()
-        assert check.admit(array, Kept(), "X") == ("adopted", array)
+        assert admit(array, Kept(), "X") == ("adopted", array)
 
     @pytest.mark.parametrize("thing", [None, [[1.0]], "text", 3])
     def test_what_is_no_array_is_left_to_the_other_checks(self, thing):
-        assert check.admit(thing, Kept(), "X") is thing
+        assert admit(thing, Kept(), "X") is thing
 
-    def test_an_array_of_the_host_is_the_very_one(self):
-        for array in (np.ones(3), array_api_strict.ones(3)):
-            assert check.admit(array, NumpyBackend(), "X") is array
+    @pytest.mark.parametrize("backend", [NumpyBackend(), NumbaBackend(1)])
+    def test_an_array_of_the_host_is_numpys_on_the_same_memory(self, backend):
+        array = np.ones(3)
+        assert admit(array, backend, "X") is array
+        strict = array_api_strict.asarray(array, copy=False)
+        assert np.shares_memory(admit(strict, backend, "X"), array)
+
+    def test_a_dask_array_is_refused(self):
+        array = type("Array", (), {"__module__": "dask.array.core"})()
+        with pytest.raises(InputError, match=r"X is a dask array.*X\.compute\(\)"):
+            admit(array, NumpyBackend(), "X")
+
+    def test_frames_and_series_of_numbers_are_their_numbers(self):
+        table = np.arange(6.0).reshape(3, 2)
+        frame = type("DataFrame", (), {"to_numpy": lambda self: table})()
+        assert admit(frame, NumpyBackend(), "X") is table
+
+    def test_a_frame_of_texts_is_refused_by_its_columns(self):
+        pandas = pytest.importorskip("pandas")
+        frame = pandas.DataFrame({"a": [1.0, 2.0], "town": ["Ulm", "Bonn"]})
+        with pytest.raises(InputError, match=r"X is a DataFrame.*in column 'town' \("):
+            admit(frame, NumpyBackend(), "X")
+        np.testing.assert_array_equal(admit(frame["a"], NumpyBackend(), "X"), [1, 2])
+        with pytest.raises(InputError, match="y is a Series"):
+            admit(frame["town"], NumpyBackend(), "y")
 
     def test_a_library_that_hands_nothing_over_is_quoted(self):
         class Refusing(NumpyBackend):
             def adopt(self, array):
                 raise BufferError("it is too strange")
 
-        with pytest.raises(InputError, match=r"numpy: it is too strange; pass np\.asarray\(X\)"):
-            check.admit(np.ones(3), Refusing(), "X")
+        with pytest.raises(
+            InputError, match=r"array_api_strict: it is too strange; pass np\.asarray\(X\)"
+        ):
+            admit(array_api_strict.ones(3), Refusing(), "X")
 
 
 class TestTorch:
@@ -329,7 +354,24 @@ class TestTorch:
     def test_a_gradient_would_be_lost(self, torch):
         X = torch.ones(4, 3, requires_grad=True)
         with pytest.raises(InputError, match=r"X is a tensor that requires a gradient.*X\.detach"):
-            check.admit(X, NumpyBackend(), "X")
+            admit(X, NumpyBackend(), "X")
+
+    def test_its_memory_is_read_where_it_is(self, torch):
+        X = torch.arange(12.0).reshape(4, 3)
+        assert admit(X, NumpyBackend(), "X").ctypes.data == X.data_ptr()
+
+    @pytest.mark.parametrize(
+        ("make", "remedy"),
+        [
+            (lambda torch: torch.ones(2, 2, dtype=torch.bfloat16), r"dtype bfloat16.*X\.float\(\)"),
+            (lambda torch: torch.ones(2, 2, dtype=torch.float16), r"dtype float16.*X\.float\(\)"),
+            (lambda torch: torch.eye(3).to_sparse(), r"sparse tensor; pass X\.to_dense\(\)"),
+            (lambda torch: torch.ones(2, 2, device="meta"), "'meta', which holds no values"),
+        ],
+    )
+    def test_tensors_without_values_to_read_are_refused(self, torch, make, remedy):
+        with pytest.raises(InputError, match=remedy):
+            admit(make(torch), NumpyBackend(), "X")
 
 
 def test_the_checks_look_at_a_gpu_array_in_few_large_blocks(monkeypatch):
@@ -340,7 +382,7 @@ def test_the_checks_look_at_a_gpu_array_in_few_large_blocks(monkeypatch):
     xp = check.array_namespace(X)
     monkeypatch.setattr(xp, "isfinite", lambda part: seen.append(part.shape) or real(part))
     for on_gpu, blocks in ((False, 2), (True, 1)):
-        monkeypatch.setattr(check, "_on_gpu", lambda array, answer=on_gpu: answer)
+        monkeypatch.setattr(check, "on_gpu", lambda array, answer=on_gpu: answer)
         seen.clear()
         check.features(X)
         assert len(seen) == blocks
