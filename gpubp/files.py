@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,6 +82,8 @@ def _alone(temporary: Path) -> Iterator[BinaryIO]:
     """Open the temporary file, keeping its content, when no other process has it any more."""
     while True:
         with open(temporary, "ab", opener=_open) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise OSError(errno.EEXIST, f"{temporary.name} there is not a file")
             try:
                 fcntl.flock(file, fcntl.LOCK_EX)
             except OSError as error:
@@ -92,7 +95,8 @@ def _alone(temporary: Path) -> Iterator[BinaryIO]:
 
 
 def _open(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+    # Not through a link, and not waiting for the other end of a pipe.
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
 def _still_there(file: BinaryIO, temporary: Path) -> bool:

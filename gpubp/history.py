@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import math
 import numbers
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -120,9 +122,9 @@ class History:
         if not panels:
             raise InputError("there is nothing to draw: the history has no epoch; call fit first")
         # Figure, not pyplot: no window, no global state, no figure that is never closed.
-        from matplotlib.figure import Figure  # noqa: PLC0415
-
-        figure = Figure(figsize=(6.0 * len(panels), 4.2), dpi=120, layout="constrained")
+        figure = _matplotlib().figure.Figure(
+            figsize=(6.0 * len(panels), 4.2), dpi=120, layout="constrained"
+        )
         epochs = self._epochs()
         for axes, (title, curves) in zip(
             figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
@@ -134,6 +136,20 @@ class History:
 
     def _epochs(self) -> NDArray[np.float64]:
         return self.column("epoch") if "epoch" in self.names else np.arange(1.0, len(self) + 1)
+
+
+def _matplotlib() -> Any:
+    """Import Matplotlib, whatever MPLBACKEND says: a picture needs none, and a wrong one raises."""
+    asked = os.environ.pop("MPLBACKEND", None) if "matplotlib" not in sys.modules else None
+    try:
+        import matplotlib.figure  # noqa: PLC0415
+    finally:
+        if asked is not None:
+            os.environ["MPLBACKEND"] = asked
+    if asked is not None:  # for who plots otherwise in this process
+        with contextlib.suppress(ValueError):
+            matplotlib.rcParams["backend"] = asked
+    return matplotlib
 
 
 def larger_is_better(name: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubp import backends, checkpoint, devices, intake, state
+from gpubp import backends, checkpoint, devices, intake, room, state
 from gpubp.backends.modes import Trace
 from gpubp.callbacks import Callback, Run, as_callbacks
 from gpubp.data import check
@@ -176,9 +176,15 @@ class Trainer:
 
         Raises:
             InputError: the network already has weights for another number of features.
+            DeviceMemoryError: there is less memory than weights, gradients and optimizer need.
         """
         features = intake.count("features", features)
         if self._engine is None:
+            room.check(
+                self.network.layout(features, self._backend.alignment), self.optimizer,
+                PRECISIONS[self.precision],
+                on_host=self.device == "cpu", device=self._backend.free_memory(),
+            )  # fmt: skip
             self._engine = Engine(
                 self._backend, self.network, self.loss, self.optimizer, self.regularization,
                 features=features, dtype=PRECISIONS[self.precision], seed=self.seed,

@@ -79,6 +79,12 @@ class Case:
         """The number of weights and biases."""
         return sum((i + 1) * o for i, o in pairwise(self.sizes))
 
+    @property
+    def bytes(self) -> int:
+        """The memory that it takes at the least: data, activations, parameters and Adam's state."""
+        data = (self.rows + self.rows // 4) * self.sizes[0]
+        return 4 * (data + 2 * self.batch * sum(self.sizes) + 5 * self.parameters)
+
     def data(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return X (N, I), normal, and labels (N,), random: never zeros, which multiply faster."""
         if self.source != "random":

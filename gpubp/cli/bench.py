@@ -10,13 +10,13 @@ from typing import Any
 import click
 from rich.console import Console
 
-from gpubp import devices, files
+from gpubp import devices, files, room
 from gpubp.bench import limits, report, run, screen
 from gpubp.bench.cases import parse_network
 from gpubp.bench.contenders import PEERS
 from gpubp.bench.report import result
-from gpubp.cli.params import Names
-from gpubp.errors import InputError
+from gpubp.cli.params import Names, Number
+from gpubp.errors import DeviceMemoryError, InputError
 
 _NETWORKS = ("32-64-64-2", "784-256-128-10")
 _QUICK_NETWORKS = ("784-256-10",)
@@ -37,7 +37,7 @@ class Sizes(click.ParamType[tuple[int, ...]]):
         if isinstance(value, tuple):
             return value
         parts = value.split(",")
-        if not all(part.isdecimal() and int(part) for part in parts):
+        if not all(len(part) < 10 and part.isdecimal() and int(part) for part in parts):
             self.fail(f"{value!r} is not a list of sizes; write them as 64,256,1024", param, ctx)
         return tuple(sorted(set(map(int, parts))))
 
@@ -71,7 +71,7 @@ class Sizes(click.ParamType[tuple[int, ...]]):
 )
 @click.option(
     "--budget",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     metavar="SECONDS",
     help="How long it may take; more time is more rounds, and narrower intervals.  "
     f"[default: {run.BUDGET:.0f}, or {run.QUICK_BUDGET:.0f} with --quick]",
@@ -169,6 +169,14 @@ def _settings(
     )
     if not any(True for _ in settings.cases()):
         raise InputError(f"{', '.join(found)} has none of the precisions {', '.join(precisions)}")
+    free = room.available()
+    for case in settings.cases():
+        if case.bytes > free:
+            raise DeviceMemoryError(
+                f"{case.name} takes {room.said(case.bytes)} of memory, but the machine has "
+                f"{room.said(free)} free; choose another network with --network, or fewer rows "
+                "with --batch-size"
+            )
     return settings, absent
 
 
@@ -179,6 +187,8 @@ def _read(file: Path) -> dict[str, Any]:
         InputError: there is none, or of another form.
     """
     try:
+        if file.exists() and not file.is_file():  # a pipe would be waited for
+            raise ValueError("it is not a file")
         text = file.read_text(encoding="utf-8")
         document = report.extract(text) if text.lstrip().startswith("<") else json.loads(text)
     except (OSError, ValueError) as error:

@@ -5,15 +5,19 @@ A command's module is imported when the command is run, so that ``gpubp --help``
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 import warnings
+from collections.abc import Iterable
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
 import click
 
+from gpubp.cli import streams
+from gpubp.cli.advice import in_options
 from gpubp.errors import GpubpError, InputError, unknown_name
 
 COMMANDS = {
@@ -50,7 +54,9 @@ class Group(click.Group):
         """Find the command that the arguments begin with."""
         if args[0] not in COMMANDS:
             ctx.fail(str(unknown_name("command", args[0], COMMANDS)))
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        ctx.obj.parameters = () if command is None else tuple(command.params)
+        return name, command, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of the commands without importing any."""
@@ -59,7 +65,8 @@ class Group(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run a command line; end the process with its exit code."""
-        state = SimpleNamespace(debug=False)
+        streams.open_closed()
+        state = SimpleNamespace(debug=False, parameters=())
         kwargs |= {"standalone_mode": False, "obj": state, "prog_name": "gpubp"}
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
@@ -68,7 +75,7 @@ class Group(click.Group):
             except Exception as error:
                 if state.debug:
                     traceback.print_exc()
-                code = _report(error)
+                code = _report(error, state.parameters)
         sys.exit(code)
 
 
@@ -86,8 +93,11 @@ _DEBUG = click.Option(
 )
 
 
-def _report(error: Exception) -> int:
-    """Write an error to the standard error stream in a line or two; return the exit code."""
+def _report(error: Exception, parameters: Iterable[click.Parameter]) -> int:
+    """Write an error to the standard error stream in a line or two; return the exit code.
+
+    ``parameters`` are those of the command, which the advice is given in.
+    """
     match error:
         case click.UsageError():
             where = error.ctx.command_path if error.ctx else "gpubp"
@@ -97,8 +107,12 @@ def _report(error: Exception) -> int:
         case click.Abort():
             click.echo("gpubp: interrupted", err=True)
         case GpubpError():
-            click.echo(f"gpubp: {error}", err=True)
+            click.echo(f"gpubp: {in_options(str(error), parameters)}", err=True)
             return WRONG_USE if isinstance(error, InputError) else FAILED
+        case OSError(errno=errno.ENOSPC | errno.EIO | errno.EBADF | errno.EAGAIN, filename=None):
+            click.echo(f"gpubp: its output can't be written: {error.strerror}", err=True)
+        case MemoryError():
+            click.echo(f"gpubp: the machine has too little memory: {error}", err=True)
         case _:
             said = f"{type(error).__name__}: {error}".strip().splitlines()[0]
             click.echo(f"gpubp: {said} (not foreseen; --debug shows where it came from)", err=True)
@@ -131,3 +145,5 @@ def main(ctx: click.Context) -> None:
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
+    elif ctx.invoked_subcommand != "devices":
+        streams.check_folder()

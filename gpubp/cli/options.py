@@ -73,7 +73,7 @@ def settle(options: Options, prepared: Prepared) -> Options:
     classes = prepared.recipe.target.classes
     rows = len(prepared.rows.train)
     steps = -(-rows // min(options.batch_size, rows))
-    given = {
+    given: dict[str, Any] = {
         "loss": "softmax_cross_entropy" if classes else "squared_error",
         "dropout": DROPOUT if classes else 0.0,
         "lr": LR if options.optimizer in _ADAPTIVE else None,

@@ -86,6 +86,16 @@ class Number(click.FloatRange):
         return number
 
 
+class Named(click.Path):
+    """A path; not the empty text, which would mean the working directory."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path."""
+        if value == "":
+            self.fail("the path is empty; name a file or folder", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 GROUPS = ("Data", "Network", "Training", "Device", "Advanced", "Other")
 
 

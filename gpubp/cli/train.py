@@ -11,11 +11,11 @@ import click
 from click.core import ParameterSource
 
 from gpubp import devices
-from gpubp.backends import GEMMS, SHARE_BY
+from gpubp.backends import GEMMS, MOST_THREADS, SHARE_BY
 from gpubp.cli import folder, model, run
 from gpubp.cli import options as settings
 from gpubp.cli.options import Options
-from gpubp.cli.params import Command, GroupedCommand, GroupedOption, Name, Number, Widths
+from gpubp.cli.params import Command, GroupedCommand, GroupedOption, Name, Named, Number, Widths
 from gpubp.errors import InputError
 from gpubp.kernels.spec import ACTIVATIONS
 from gpubp.losses import LOSSES
@@ -126,7 +126,7 @@ def _named(
 @_option(
     "Device",
     "--threads",
-    _COUNT,
+    click.IntRange(1, MOST_THREADS),
     None,
     "Threads that share a minibatch on the CPU; otherwise one a core.",
 )
@@ -134,7 +134,7 @@ def _named(
 @_option(
     "Advanced",
     "--shares",
-    _COUNT,
+    click.IntRange(1, MOST_THREADS),
     None,
     "Shares that a minibatch is split into on the CPU; otherwise as many as pay.",
 )
@@ -144,7 +144,7 @@ def _named(
 @_option(
     "Other",
     "--out",
-    click.Path(path_type=Path),
+    Named(path_type=Path),
     "gpubp-run",
     "Folder for the model, its history and the curves.",
 )
@@ -183,7 +183,7 @@ def command(
       gpubp train --resume --out run1
       gpubp train --resume --out run1 --epochs 100
     """
-    place = {"device": device, "backend": backend, "precision": precision}
+    place: dict[str, Any] = {"device": device, "backend": backend, "precision": precision}
     paths = folder.Files(out)
     if resume and overwrite:
         raise InputError("--resume goes on with a run and --overwrite begins anew; say one of them")

@@ -11,6 +11,7 @@ import hashlib
 import math
 import os
 import zipfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -138,6 +139,8 @@ def load(source: str | os.PathLike[str]) -> Table:
         raise InputError(f"{name} is a folder; name a file in it")
     if not path.exists():
         raise _not_there(path)
+    if path.is_char_device() or path.is_block_device():
+        raise InputError(f"{name} is a device, which has no end or no rows; name a file")
     try:
         if path.suffix == ".npz":
             return _load_npz(path)
@@ -221,7 +224,17 @@ def _load_npz(path: Path) -> Table:
         ):
             for name in arrays.files:
                 columns.update(_columns(name, arrays[name]))
-    except (zipfile.BadZipFile, ValueError, EOFError, KeyError) as error:
+    except MemoryError as error:
+        raise InputError(f"{path} does not fit into memory: {error}") from error
+    # Encrypted, of another compression, or of bytes that are no array.
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        ValueError,
+        EOFError,
+        LookupError,
+        RuntimeError,
+    ) as error:
         raise InputError(f"{path} can't be read as an .npz file: {error}") from error
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
@@ -237,6 +250,8 @@ def _numbered(origin: str, columns: dict[str, Column]) -> Table:
 
 
 def _columns(name: str, array: NDArray[Any]) -> dict[str, Column]:
+    if not isinstance(array, np.ndarray):  # bytes: NumPy's word for a member that is not .npy
+        raise ValueError(f"{name!r} in it is not an array; leave it out")
     if array.ndim == 0:
         raise ValueError(f"array {name!r} is a single value; every array needs a value a row")
     if array.dtype.kind in "SU":
