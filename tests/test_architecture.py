@@ -18,7 +18,7 @@ RANKS = [
     ["gpubp.plan"],
     ["gpubp.initializers", "gpubp.data", "gpubp.schedules", "gpubp.history", "gpubp.checkpoint"],
     ["gpubp.layers", "gpubp.losses", "gpubp.optimizers"],
-    ["gpubp.interrupts", "gpubp.backends", "gpubp.network", "gpubp.guard"],
+    ["gpubp.interrupts", "gpubp.backends", "gpubp.network", "gpubp.guard", "gpubp.room"],
     ["gpubp.feed"],
     ["gpubp.devices", "gpubp.callbacks", "gpubp.engine"],
     ["gpubp.intake", "gpubp.metrics"],
