@@ -188,6 +188,13 @@ def _dtype(kernel: Kernel, name: str, operands: Sequence[Any], xp: Any) -> Any:
 
 def _namespace(kernel: Kernel, operands: Sequence[Any]) -> Any:
     """Return the library of the arrays."""
+    for declared, value in zip(kernel.operands, operands, strict=True):
+        if isinstance(value, np.ma.MaskedArray):
+            raise OperandError(
+                f"{kernel.name}: operand {declared.name!r} is a masked array, whose mask would be "
+                "lost; fill it (.filled(value)), or leave elements out by the operand mask where "
+                "the kernel has one"
+            )
     try:
         return array_namespace(*operands)
     except TypeError:

@@ -5,8 +5,8 @@ The contracts themselves are the table in spec.py. Nothing here knows an array l
 Conventions. Outputs are operands and come last; a kernel returns None. Operands are C-contiguous.
 Axis letters: B batch rows, I fan-in, O fan-out, K classes or outputs, N rows of a data set,
 P parameters; M bytes of a row of O bits, 16 ceil(O / 128); ``...`` is any shape, the same wherever
-it appears in one kernel. An axis written as a number has that length. ``d<name>`` is the gradient
-of the loss at ``<name>``.
+it appears in one kernel. An axis written as a number has that length; K is at least 1, the others
+may be 0. ``d<name>`` is the gradient of the loss at ``<name>``.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Operand:
 class Scalar:
     """One scalar argument, passed by keyword; without a default it must be given.
 
-    Its value is at least ``least`` and below ``below``.
+    Its value is at least ``least``, above ``above`` and below ``below``.
     """
 
     name: str
@@ -114,6 +114,17 @@ class Scalar:
     default: float | int | bool | None = None
     least: float = -math.inf
     below: float = math.inf
+    above: float = -math.inf
+
+    def admits(self, value: float) -> bool:
+        """Return whether it may have a value; infinities and NaN it may not."""
+        return self.least <= value < self.below and self.above < value
+
+    def __str__(self) -> str:
+        """Return the rule in words, such as ``a finite number above 0 and below 1``."""
+        limits = {"above": self.above, "at least": self.least, "below": self.below}
+        words = [f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit)]
+        return f"a finite number {' and '.join(words)}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,11 +252,8 @@ class Kernel:
             if value is None:
                 raise OperandError(f"{self.name}: scalar {name!r} must be given")
             values[name] = {"float": float, "int": int, "bool": bool}[scalar.kind](value)
-            if not scalar.least <= values[name] < scalar.below:
-                raise OperandError(
-                    f"{self.name}: scalar {name!r} must be at least {scalar.least:g} and below "
-                    f"{scalar.below:g}, got {value!r}"
-                )
+            if not scalar.admits(values[name]):
+                raise OperandError(f"{self.name}: scalar {name!r} must be {scalar}, got {value!r}")
         return values
 
 
@@ -288,6 +296,8 @@ def _bind_shape(
         expected = int(name) if name.isdigit() else axes.setdefault(name, length)
         if length != expected:
             raise OperandError(f"{wanted} with {name} = {expected}, got {shape}")
+        if name == "K" and length == 0:
+            raise OperandError(f"{wanted} with K >= 1, a class or output at least, got {shape}")
 
 
 def _check_dtype(kernel: Kernel, operand: Operand, dtype: str, working: str) -> None:

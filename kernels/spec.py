@@ -120,21 +120,21 @@ def _products_with_epilogues(transpose_a: Scalar, transpose_b: Scalar) -> None:
 def _losses() -> None:
     scale = Scalar("scale", "float", 1.0)
     note = (
-        "loss += scale · sum_i w_i l_i over rows (and outputs) that the mask keeps; dz = its "
-        "gradient; l = "
+        "loss += scale · sum_i w_i l_i over rows (and outputs) that the mask keeps and where w_i is "
+        "not 0, whatever stands elsewhere; dz = its gradient; l = "
     )
     elementwise: tuple[tuple[str, tuple[Scalar, ...], str, str], ...] = (
         ("squared_error", (), "½ (z - t)²", BISHOP + ", eq. 5.11"),
         ("absolute_error", (), "|z - t|, slope 0 at z = t", BISHOP + ", section 1.5.5"),
         (
             "huber",
-            (Scalar("threshold", "float", 1.0, least=0),),
+            (Scalar("threshold", "float", 1.0, above=0),),
             "½ r² if |r| <= threshold else threshold (|r| - ½ threshold), r = z - t",
             "Huber 1964, Robust estimation of a location parameter",
         ),
         (
             "quantile",
-            (Scalar("q", "float", 0.5, least=0, below=1),),
+            (Scalar("q", "float", 0.5, above=0, below=1),),
             "q (t - z) if t > z else (1 - q) (z - t), slope 0 at z = t",
             "Koenker & Bassett 1978, Regression quantiles",
         ),
@@ -335,8 +335,9 @@ def _gradients() -> None:
         "gradient",
         "clip_norm",
         [reads("squares", "T", "float64"), g],
-        "grads *= min(1, limit / sqrt(sum_t squares_t)), squares the partial sums of squares",
-        Scalar("limit", "float", least=0),
+        "grads *= min(1, limit / sqrt(sum_t squares_t)), squares the partial sums of squares; NaN "
+        "where their sum is not finite",
+        Scalar("limit", "float", above=0),
         source="Pascanu, Mikolov & Bengio 2013, On the difficulty of training RNNs",
     )
     add(

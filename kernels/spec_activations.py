@@ -23,19 +23,20 @@ _ACTIVATIONS: dict[str, tuple[tuple[Scalar, ...], str, str, str, str]] = {
     "identity": ((), "", "z", "1", ""),
     "sigmoid": ((), "a", "1 / (1 + exp(-z))", "a (1 - a)", BISHOP + ", eq. 4.59"),
     "tanh": ((), "a", "tanh(z)", "1 - a²", BISHOP + ", eq. 5.59"),
-    "relu": ((), "a", "max(z, 0)", "1 if a > 0 else 0 (0 at z = 0)", _GLOROT),
+    "relu": ((), "a", "max(z, 0)", "1 if a > 0 else 0 (0 at z = 0, NaN for NaN)", _GLOROT),
     "leaky_relu": (
         (Scalar("alpha", "float", 0.01),),
         "z",
         "z if z > 0 else alpha z",
-        "1 if z > 0 else alpha",
+        "1 if z > 0 else alpha (NaN for NaN)",
         "Maas, Hannun & Ng 2013, Rectifier nonlinearities improve neural network acoustic models",
     ),
     "elu": (
-        (Scalar("alpha", "float", 1.0),),
-        "a",
+        (Scalar("alpha", "float", 1.0, above=0),),
+        # Of a, a + alpha would be 0 from where a is rounded to -alpha on: z = -17 in float32.
+        "z",
         "z if z > 0 else alpha (exp(z) - 1), alpha > 0",
-        "1 if a > 0 else a + alpha",
+        "1 if z > 0 else alpha exp(z)",
         "Clevert, Unterthiner & Hochreiter 2016, Fast and accurate deep network learning by ELUs",
     ),
     "gelu": (

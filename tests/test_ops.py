@@ -364,7 +364,7 @@ REFUSED = {
     ),
     "a scalar out of its range": (
         lambda how: ops.dropout(Z, 0, 0, rate=1.0, stream=0, **how),
-        "scalar 'rate' must be at least 0 and below 1, got 1.0",
+        "scalar 'rate' must be a finite number at least 0 and below 1, got 1.0",
     ),
     "a mask of another length": (
         lambda how: ops.matmul_relu_delta(SQUARE, SQUARE, np.zeros((2, 1), "u1"), **how),

@@ -8,6 +8,15 @@
 
 namespace gpubp {
 
+// From where on gelu, in both forms, and silu are 0 or z and their slopes 0 or 1, in double too: a
+// factor that may be infinite ends there, because 0 times infinity is none of these.
+constexpr double FAR = 40, FAR_OF_EXP = 800;
+
+template <class W>
+__device__ inline W not_far_below(W z, double far) {
+  return z < W(-far) ? W(-far) : z;
+}
+
 struct Sigmoid {
   static constexpr bool KEEPS_Z = false;
   template <class W>
@@ -40,7 +49,7 @@ struct Relu {
   }
   template <class W>
   __device__ W slope(W a) const {
-    return a > 0 ? W(1) : W(0);
+    return a > 0 ? W(1) : a <= 0 ? W(0) : a;  // NaN stays
   }
 };
 
@@ -53,20 +62,20 @@ struct LeakyRelu {
   }
   template <class W>
   __device__ W slope(W z) const {
-    return z > 0 ? W(1) : W(alpha);
+    return z > 0 ? W(1) : z <= 0 ? W(alpha) : z;  // NaN stays
   }
 };
 
 struct Elu {
-  static constexpr bool KEEPS_Z = false;
+  static constexpr bool KEEPS_Z = true;
   double alpha;
   template <class W>
   __device__ W value(W z) const {
     return z > 0 ? z : W(alpha) * math::expm1(z);
   }
   template <class W>
-  __device__ W slope(W a) const {
-    return a > 0 ? W(1) : a + W(alpha);
+  __device__ W slope(W z) const {
+    return z > 0 ? W(1) : W(alpha) * math::exp(z);
   }
 };
 
@@ -74,30 +83,33 @@ struct Gelu {
   static constexpr bool KEEPS_Z = true;
   template <class W>
   __device__ W value(W z) const {
-    return z * math::normal_cdf(z);
+    return not_far_below(z, FAR) * math::normal_cdf(z);
   }
   template <class W>
   __device__ W slope(W z) const {
-    return math::normal_cdf(z) + z * math::normal_density(z);
+    const W near = math::within(z, -FAR, FAR);
+    return math::normal_cdf(near) + near * math::normal_density(near);
   }
 };
 
 struct GeluTanh {
   static constexpr bool KEEPS_Z = true;
-  static constexpr double SCALE = 0.7978845608028654;  // sqrt(2 / pi)
+  static constexpr double SCALE = 1.5957691216057308;  // 2 sqrt(2 / pi)
+  // (1 + tanh(y)) / 2 = sigmoid(2 y), which keeps its digits where tanh(y) is near -1.
   template <class W>
-  __device__ W inner(W z) const {
-    return math::tanh(W(SCALE) * (z + W(0.044715) * z * z * z));
+  __device__ W gate(W z) const {
+    return math::sigmoid(W(SCALE) * (z + W(0.044715) * z * z * z));
   }
   template <class W>
   __device__ W value(W z) const {
-    return W(0.5) * z * (1 + inner(z));
+    return not_far_below(z, FAR) * gate(math::within(z, -FAR, FAR));
   }
   template <class W>
-  __device__ W slope(W z) const {
-    const W t = inner(z);
+  __device__ W slope(W far) const {
+    const W z = math::within(far, -FAR, FAR);
+    const W s = gate(z);
     const W inner_slope = W(SCALE) * (1 + W(0.134145) * z * z);
-    return W(0.5) * (1 + t + z * (1 - t * t) * inner_slope);
+    return s + z * s * (1 - s) * inner_slope;
   }
 };
 
@@ -105,12 +117,12 @@ struct Silu {
   static constexpr bool KEEPS_Z = true;
   template <class W>
   __device__ W value(W z) const {
-    return z * math::sigmoid(z);
+    return not_far_below(z, FAR_OF_EXP) * math::sigmoid(z);
   }
   template <class W>
   __device__ W slope(W z) const {
     const W s = math::sigmoid(z);
-    return s * (1 + z * (1 - s));
+    return s * (1 + math::within(z, -FAR_OF_EXP, FAR_OF_EXP) * (1 - s));
   }
 };
 

@@ -28,10 +28,18 @@ __device__ inline W sign(W x) {
   return x > 0 ? W(1) : x < 0 ? W(-1) : x;
 }
 
-// 1 / (1 + exp(-z)); exp overflows to infinity where the quotient is 0.
+// min(max(x, low), high); NaN stays.
+template <class W>
+__device__ inline W within(W x, double low, double high) {
+  x = x < W(low) ? W(low) : x;
+  return x > W(high) ? W(high) : x;
+}
+
+// 1 / (1 + exp(-z)), from the exponential that can't overflow.
 template <class W>
 __device__ inline W sigmoid(W z) {
-  return 1 / (1 + exp(-z));
+  const W u = exp(-abs(z));
+  return (z < 0 ? u : W(1)) / (1 + u);
 }
 
 // log(1 + exp(z)), without overflow and right to the last digits for very negative z.

@@ -19,12 +19,24 @@ __device__ inline T clipped(T g, T limit) {
   return g < -limit ? -limit : g;
 }
 
-// min(1, limit / norm) with norm² the sum of `parts` squares; NaN where the norm is NaN.
-__device__ inline double norm_factor(const double* squares, i64 parts, double limit) {
-  double sum = 0;
-  for (i64 i = 0; i < parts; ++i) sum += squares[i];
-  const double norm = sqrt(sum);
-  return norm <= limit ? 1 : limit / norm;
-}
+// min(1, limit / norm) with norm² the sum of `parts` squares; NaN where that is not finite. As two
+// factors where it is small, which float has not to all its digits or not at all.
+template <class W>
+struct NormFactor {
+  W first = 1, second = 1;
+  __device__ NormFactor() {}
+  __device__ NormFactor(const double* squares, i64 parts, double limit) {
+    double sum = 0;
+    for (i64 i = 0; i < parts; ++i) sum += squares[i];
+    const double norm = sqrt(sum);
+    if (norm <= limit) return;
+    const double factor = sum <= 1.7976931348623157e308 ? limit / norm : sum - sum;
+    constexpr double small = 5.421010862427522e-20;  // 2^-64
+    if (factor < small) first = static_cast<W>(small);
+    second = static_cast<W>(factor < small ? factor / small : factor);
+  }
+  __device__ bool changes() const { return first != 1 || second != 1; }
+  __device__ W operator()(W g) const { return g * first * second; }
+};
 
 }  // namespace gpubp

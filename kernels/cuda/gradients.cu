@@ -43,10 +43,9 @@ __global__ void clip_value(T* grads, i64 P, double limit, const double* guard) {
 template <class T>
 __global__ void clip_norm(const double* squares, T* grads, i64 parts, i64 P, double limit,
                           const double* guard) {
-  const double factor = norm_factor(squares, parts, limit);
-  if (factor == 1) return;
-  const auto scale = static_cast<Wide<T>>(factor);
-  change_each(grads, grads, P, guard, [=](auto g, auto) { return g * scale; });
+  const NormFactor<Wide<T>> factor(squares, parts, limit);
+  if (!factor.changes()) return;
+  change_each(grads, grads, P, guard, [=](auto g, auto) { return factor(g); });
 }
 
 // y += x.

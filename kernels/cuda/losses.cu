@@ -1,8 +1,8 @@
 // Losses: value and delta in one pass over z.
 //
 // A function gives value and slope of each elementwise loss; one pass serves them all. Values are
-// computed in Wide<T> and summed in float64. What the mask leaves out is never computed with, so
-// that NaN in it does no harm.
+// computed in Wide<T> and summed in float64. What the mask leaves out, or has no weight, is never
+// computed with, so that NaN in it does no harm.
 #include "packs.cuh"
 #include "rows.cuh"
 
@@ -59,7 +59,10 @@ struct Poisson {
 struct SigmoidCrossEntropy {
   template <class W>
   __device__ ValueSlope<W> operator()(W z, W t) const {
-    return {math::softplus(z) - t * z, math::sigmoid(z) - t};
+    // (1 - t) z or -t z, and 1 - t or -t: neither the value's terms nor the slope's cancel.
+    const W u = math::exp(-math::abs(z)), tail = u / (1 + u);
+    const W outside = z > 0 ? 1 - t : -t;
+    return {outside * z + math::log1p(u), outside + (z > 0 ? -tail : tail)};
   }
 };
 
@@ -74,6 +77,7 @@ __device__ inline void elementwise(F f, const Z* z, const Wide<T>* t, const Wide
   for_rows<PACK<T, W>>(packed, B, K, [&](i64 row, i64 column, auto count) {
     constexpr int N = count.value;
     const i64 i = row * K + column;
+    const bool counts = weights == nullptr || weights[row] != 0;
     const double weight = weights == nullptr ? scale : scale * weights[row];
     W x[N], target[N];
     bool kept[N] = {};
@@ -81,7 +85,7 @@ __device__ inline void elementwise(F f, const Z* z, const Wide<T>* t, const Wide
     load(t + i, target);
     if (mask != nullptr) load(mask + i, kept);
     for (int j = 0; j < N; ++j) {
-      if (mask == nullptr || kept[j]) {
+      if (counts && (mask == nullptr || kept[j])) {
         const ValueSlope<W> of = f(x[j], target[j]);
         total += weight * of.value;
         x[j] = static_cast<W>(weight) * of.slope;
@@ -139,7 +143,7 @@ __device__ inline void cross_entropy(P p, const Z* z, const Wide<T>* weights, co
   for_rows_of_warps(B, [&](i64 row) {
     const Z* zs = z + row * K;
     T* ds = dz + row * K;
-    if (mask != nullptr && !mask[row]) {
+    if ((mask != nullptr && !mask[row]) || (weights != nullptr && weights[row] == 0)) {
       for_lane(K, [=](i64 k) { ds[k] = narrow<T>(W(0)); });
       return;
     }

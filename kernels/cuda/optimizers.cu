@@ -112,16 +112,17 @@ struct Before {
   T* grads = nullptr;  // where it is written back to, if it changes
   W l1 = 0, l2 = 0;
   i64 decaying = 0;  // how many elements, from the first, have penalties
-  W limit = 0, factor = 1;
+  W limit = 0;
+  NormFactor<W> factor;
 
   __device__ Before() {}
   __device__ Before(T* grads, const double* squares, i64 parts, double l1, double l2, i64 decaying,
                     double clip_value, double clip_norm)
       : l1(static_cast<W>(l1)), l2(static_cast<W>(l2)), decaying(decaying),
         limit(static_cast<W>(clip_value)) {
-    if (clip_norm > 0) factor = static_cast<W>(norm_factor(squares, parts, clip_norm));
+    if (clip_norm > 0) factor = NormFactor<W>(squares, parts, clip_norm);
     const bool penalised = decaying > 0 && (l1 != 0 || l2 != 0);
-    if (penalised || limit > 0 || factor != 1) this->grads = grads;
+    if (penalised || limit > 0 || factor.changes()) this->grads = grads;
   }
   __device__ W operator()(i64 i, W g, W p) const {
     if (i < decaying) {
@@ -129,7 +130,7 @@ struct Before {
       if (l2 != 0) g += l2 * p;
     }
     if (limit > 0) g = clipped(g, limit);
-    return g * factor;
+    return factor(g);
   }
 };
 

@@ -15,8 +15,16 @@ from numba import carray, njit
 
 from gpubp.kernels.numba import rows
 from gpubp.kernels.numba.compiled import FLAGS, jit_as
-from gpubp.kernels.numba.elementary import exp, expm1_negative, minus, normal, softplus_and_sigmoid
+from gpubp.kernels.numba.elementary import (
+    exp,
+    exp_negative,
+    expm1_negative,
+    minus,
+    normal,
+    within,
+)
 from gpubp.kernels.numba.elementary import sigmoid as _logistic
+from gpubp.kernels.numba.elementary import softplus as _softened
 from gpubp.kernels.numba.elementary import tanh as _hyperbolic
 from gpubp.kernels.numba.intrinsics import like
 from gpubp.kernels.numba.rows import FEW, LINES, ROWS
@@ -80,6 +88,10 @@ def _delta_bias_grad(slope: Function) -> Function:
 
 _scalar = njit(forceinline=True, **FLAGS)  # else longer ones stay calls, and loops scalar
 
+# From where on gelu, in both forms, and silu are 0 or z and their slopes 0 or 1, in float64 too:
+# a factor that may be infinite ends there, because 0 times infinity is none of these.
+_FAR, _FAR_OF_EXP = 40.0, 800.0
+
 
 @_scalar
 def _sigmoid(z: Any) -> Any:
@@ -108,7 +120,8 @@ def _relu(z: Any) -> Any:
 
 @_scalar
 def _relu_slope(a: Any) -> Any:
-    return like(1.0, a) if a > like(0.0, a) else like(0.0, a)
+    zero = like(0.0, a)
+    return like(1.0, a) if a > zero else zero if a <= zero else a  # NaN stays
 
 
 @_scalar
@@ -118,7 +131,8 @@ def _leaky_relu(z: Any, alpha: float) -> Any:
 
 @_scalar
 def _leaky_relu_slope(z: Any, alpha: float) -> Any:
-    return like(1.0, z) if z > like(0.0, z) else like(alpha, z)
+    zero = like(0.0, z)
+    return like(1.0, z) if z > zero else like(alpha, z) if z <= zero else z  # NaN stays
 
 
 @_scalar
@@ -128,35 +142,38 @@ def _elu(z: Any, alpha: float) -> Any:
 
 
 @_scalar
-def _elu_slope(a: Any, alpha: float) -> Any:
-    return like(1.0, a) if a > like(0.0, a) else a + like(alpha, a)
+def _elu_slope(z: Any, alpha: float) -> Any:
+    low = like(alpha, z) * exp_negative(like(0.0, z) if z > like(0.0, z) else z)
+    return like(1.0, z) if z > like(0.0, z) else low
 
 
 @_scalar
 def _gelu(z: Any) -> Any:
     cdf, _ = normal(z)
-    return z * cdf
+    return within(z, -_FAR, math.inf) * cdf
 
 
 @_scalar
 def _gelu_slope(z: Any) -> Any:
     cdf, bell = normal(z)
-    return cdf + z * (like(0.3989422804014327, z) * bell)  # 1 / sqrt(2 pi)
+    near = within(z, -_FAR, _FAR)
+    return cdf + near * (like(0.3989422804014327, z) * bell)  # 1 / sqrt(2 pi)
 
 
 @_scalar
 def _gelu_tanh_sigmoid(z: Any) -> Any:
-    """(1 + tanh(y)) / 2 = sigmoid(2 y), y = sqrt(2 / pi) (z + 0.044715 z³)."""
+    """(1 + tanh(y)) / 2 = sigmoid(2 y), y = sqrt(2 / pi) (z + 0.044715 z³), z not far out."""
     return _logistic(like(1.5957691216057308, z) * (z + like(0.044715, z) * z * z * z))
 
 
 @_scalar
 def _gelu_tanh(z: Any) -> Any:
-    return z * _gelu_tanh_sigmoid(z)
+    return within(z, -_FAR, math.inf) * _gelu_tanh_sigmoid(within(z, -_FAR, _FAR))
 
 
 @_scalar
 def _gelu_tanh_slope(z: Any) -> Any:
+    z = within(z, -_FAR, _FAR)
     s = _gelu_tanh_sigmoid(z)
     inner = like(1.5957691216057308, z) * (like(1.0, z) + like(0.134145, z) * z * z)
     return s + z * s * (like(1.0, z) - s) * inner
@@ -164,19 +181,18 @@ def _gelu_tanh_slope(z: Any) -> Any:
 
 @_scalar
 def _silu(z: Any) -> Any:
-    return z * _logistic(z)
+    return within(z, -_FAR_OF_EXP, math.inf) * _logistic(z)
 
 
 @_scalar
 def _silu_slope(z: Any) -> Any:
-    s = _logistic(z)
-    return s * (like(1.0, z) + z * (like(1.0, z) - s))
+    s, near = _logistic(z), within(z, -_FAR_OF_EXP, _FAR_OF_EXP)
+    return s * (like(1.0, z) + near * (like(1.0, z) - s))
 
 
 @_scalar
 def _softplus(z: Any) -> Any:
-    a, _ = softplus_and_sigmoid(z)
-    return a
+    return _softened(z)
 
 
 @_scalar
@@ -207,7 +223,7 @@ relu, bias_relu, relu_delta, relu_delta_bias_grad = _one_by_one(_relu, _relu_slo
 leaky_relu, bias_leaky_relu, leaky_relu_delta, leaky_relu_delta_bias_grad = _one_by_one(
     _leaky_relu, _leaky_relu_slope, keep_z=True
 )
-elu, bias_elu, elu_delta, elu_delta_bias_grad = _one_by_one(_elu, _elu_slope)
+elu, bias_elu, elu_delta, elu_delta_bias_grad = _one_by_one(_elu, _elu_slope, keep_z=True)
 gelu, bias_gelu, gelu_delta, gelu_delta_bias_grad = _one_by_one(_gelu, _gelu_slope, keep_z=True)
 gelu_tanh, bias_gelu_tanh, gelu_tanh_delta, gelu_tanh_delta_bias_grad = _one_by_one(
     _gelu_tanh, _gelu_tanh_slope, keep_z=True

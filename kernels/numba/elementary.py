@@ -4,8 +4,8 @@ Numba from PyPI has no vector library, so ``np.exp`` in a loop is a scalar call 
 Here are polynomials instead, for float32 and float64 alike, without a branch: NaN stays NaN and
 infinities have their limits. Errors, in units of the last place of the result, as
 tests/kernels/test_elementary.py holds them: exp and expm1 1, logarithms 2, tanh 3, Φ 2 for positive
-arguments and 8 down to where it leaves the normal numbers. Results below the smallest normal
-number are 0.
+arguments and 8 for negative ones. Results go on into the subnormal numbers, unless the processor
+flushes those to 0, as it does while a plan runs.
 
 The coefficients are minimax: of all polynomials, or quotients of two, of their degree, those with
 the smallest largest relative error of the function in the comment, found by Remez' exchange
@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 from numba import njit, types
-from numba.extending import overload, register_jitable
+from numba.extending import overload
 
 from gpubp.kernels.numba.intrinsics import like, power_of_two, split_by_two, upper_digits
 
 # Inlined, else the loops around do not vectorise; and no reassociation in here: the additions that
 # split an argument are not to be simplified away.
-_EXACT: dict[str, Any] = {"forceinline": True, "fastmath": {"contract"}, "error_model": "numpy"}
+EXACT: dict[str, Any] = {"forceinline": True, "fastmath": {"contract"}, "error_model": "numpy"}
 
 # (exp(r) - 1 - r) / r² for |r| <= ½ ln 2, to 3.1e-9 and 3.7e-18 of exp(r).
 _EXP_SINGLE = (
@@ -74,8 +74,11 @@ _LOG2E = 1.4426950408889634
 # ln 2 in two parts: one that is exact times an integer, and the rest.
 _LN2_HIGH = (0.693359375, 6.93147180369123816490e-1)
 _LN2_LOW = (-2.12194440e-4, 1.90821492927058770002e-10)
-_LOWEST = (-87.33654, -708.39641)  # below, exp is no normal number
-_HIGHEST = (88.37626, 709.436)  # above, 2**n is none
+# Beyond these, exp is 0 and infinite, whatever comes of the polynomial. On the way there 2**n is no
+# normal number any more, so it is made _UP times too large, or too small, and the product mended.
+_LOWEST, _HIGHEST = (-104.0, -745.5), (89.0, 710.0)
+_UP = 64.0
+_DOWN = 2.0**-_UP
 
 
 def _of(x: Any, single: Any, double: Any) -> Any:
@@ -90,7 +93,7 @@ def _of_type(x: Any, single: Any, double: Any) -> Any:
     return lambda x, single, double: single
 
 
-@njit(**_EXACT)
+@njit(**EXACT)
 def _polynomial(x: Any, coefficients: Any) -> Any:
     """Return the value of a polynomial, the highest power first."""
     value = like(coefficients[0], x)
@@ -99,59 +102,65 @@ def _polynomial(x: Any, coefficients: Any) -> Any:
     return value
 
 
-@njit(**_EXACT)
+@njit(**EXACT)
 def _split(x: Any) -> Any:
-    """Return 2**n and r for x = n ln 2 + r, |r| <= ½ ln 2."""
+    """Return r and, in its last bits, n for x = n ln 2 + r, |r| <= ½ ln 2."""
     rounding = like(_of(x, _ROUNDING[0], _ROUNDING[1]), x)
     shifted = x * like(_LOG2E, x) + rounding
     n = shifted - rounding
     high, low = _of(x, _LN2_HIGH[0], _LN2_HIGH[1]), _of(x, _LN2_LOW[0], _LN2_LOW[1])
-    return power_of_two(shifted), x - n * like(high, x) - n * like(low, x)
+    return shifted, x - n * like(high, x) - n * like(low, x)
 
 
-@njit(**_EXACT)
+@njit(**EXACT)
 def _rest(r: Any) -> Any:
     """Return exp(r) - 1 for |r| <= ½ ln 2."""
     return _polynomial(r, _of(r, _EXP_SINGLE, _EXP_DOUBLE)) * (r * r) + r
 
 
-@njit(**_EXACT)
+@njit(**EXACT)
 def exp_negative(x: Any) -> Any:
     """Return exp(x) of a float32 or float64 that is at most 0."""
-    power, r = _split(x)
-    y = power * _rest(r) + power
+    shifted, r = _split(x)
+    power = power_of_two(shifted + like(_UP, x))
+    y = (power * _rest(r) + power) * like(_DOWN, x)
     return like(0.0, x) if x < like(_of(x, _LOWEST[0], _LOWEST[1]), x) else y
 
 
-@njit(**_EXACT)
+@njit(**EXACT)
 def exp(x: Any) -> Any:
     """Return the exponential of a float32 or float64."""
-    y = exp_negative(x)  # which is right for all that does not overflow
+    shifted, r = _split(x)
+    large = x > like(0.0, x)
+    power = power_of_two(shifted + (like(-1.0, x) if large else like(_UP, x)))
+    y = (power * _rest(r) + power) * (like(2.0, x) if large else like(_DOWN, x))
+    y = like(0.0, x) if x < like(_of(x, _LOWEST[0], _LOWEST[1]), x) else y
     return like(np.inf, x) if x > like(_of(x, _HIGHEST[0], _HIGHEST[1]), x) else y
 
 
-@njit(**_EXACT)
+@njit(**EXACT)
 def expm1_negative(x: Any) -> Any:
     """Return exp(x) - 1 of a float32 or float64 that is at most 0."""
     low = like(-50.0, x)  # it is -1 from far above that on
-    power, r = _split(low if x < low else x)
+    shifted, r = _split(low if x < low else x)
+    power = power_of_two(shifted)
     return power * _rest(r) + (power - like(1.0, x))
 
 
-@njit(**_EXACT)
+@njit(**EXACT)
 def _twice_artanh(s: Any) -> Any:
     """Return log((1 + s) / (1 - s)) for |s| <= ⅓."""
     squared, double = s * s, s + s
     return double + double * squared * _polynomial(squared, _of(s, _ARTANH_SINGLE, _ARTANH_DOUBLE))
 
 
-@njit(**_EXACT)
+@njit(**EXACT)
 def log1p_fraction(u: Any) -> Any:
     """Return log(1 + u) of a float32 or float64 from 0 to 1."""
     return _twice_artanh(u / (like(2.0, u) + u))
 
 
-@njit(**_EXACT)
+@njit(**EXACT)
 def log_above_one(x: Any) -> Any:
     """Return the logarithm of a finite float32 or float64 that is at least 1."""
     n, f = split_by_two(x)
@@ -161,20 +170,20 @@ def log_above_one(x: Any) -> Any:
     return y if x == x else x  # noqa: PLR0124 (NaN)
 
 
-@njit(**_EXACT)
+@njit(**EXACT)
 def tanh(x: Any) -> Any:
     """Return the hyperbolic tangent of a float32 or float64: -e / (2 + e), e = exp(-2|x|) - 1."""
     e = expm1_negative(like(-2.0, x) * abs(x))
     return math.copysign(e / (e + like(2.0, x)), x)
 
 
-@njit(**_EXACT)
+@njit(**EXACT)
 def minus(x: Any, y: Any) -> Any:
     """x - y as written: elsewhere (z - top) - s may become z - (top + s), which loses digits."""
     return x - y
 
 
-@njit(**_EXACT)
+@njit(**EXACT)
 def normal(z: Any) -> Any:
     """Return Φ(z), with all its digits for negative z, and exp(-z² / 2)."""
     size = abs(z)
@@ -182,25 +191,34 @@ def normal(z: Any) -> Any:
     # q² = high² + (q - high)(q + high), of which the first is exact: exp would magnify its error.
     high = upper_digits(q)
     large = like(-0.5, z) * high * high
-    power, r = _split(large)
+    shifted, r = _split(large)
+    power = power_of_two(shifted + like(_UP, z))
     bell = power * _rest(r + like(-0.5, z) * (q - high) * (q + high)) + power
     bell = like(0.0, z) if large < like(_of(z, _LOWEST[0], _LOWEST[1]), z) else bell
     above = _polynomial(q, _of(z, _TAIL_SINGLE, _TAIL_DOUBLE))
     below = _polynomial(q, _of(z, _TAIL_SINGLE_BELOW, _TAIL_DOUBLE_BELOW))
-    tail = bell * (above / below)
-    return like(1.0, z) - tail if z > like(0.0, z) else tail, bell
+    down = like(_DOWN, z)
+    tail = bell * (above / below) * down
+    return like(1.0, z) - tail if z > like(0.0, z) else tail, bell * down
 
 
-@register_jitable
+@njit(**EXACT)
+def within(x: Any, low: float, high: float) -> Any:
+    """min(max(x, low), high); NaN stays."""
+    x = like(low, x) if x < like(low, x) else x
+    return like(high, x) if x > like(high, x) else x
+
+
+@njit(**EXACT)
 def sigmoid(z: Any) -> Any:
-    """1 / (1 + exp(-z)); exp overflows to infinity where the quotient is 0."""
-    return like(1.0, z) / (like(1.0, z) + exp(-z))
-
-
-@njit(**_EXACT)
-def softplus_and_sigmoid(z: Any) -> Any:
-    """Return log(1 + exp(z)), right to the last digits for very negative z, and its slope."""
+    """1 / (1 + exp(-z)), from the exponential that can't overflow."""
     zero, one = like(0.0, z), like(1.0, z)
     u = exp_negative(-abs(z))
-    positive = zero if z < zero else z  # NaN stays
-    return positive + log1p_fraction(u), (u if z < zero else one) / (one + u)
+    return (u if z < zero else one) / (one + u)
+
+
+@njit(**EXACT)
+def softplus(z: Any) -> Any:
+    """Return log(1 + exp(z)), right to the last digits for very negative z."""
+    positive = like(0.0, z) if z < like(0.0, z) else z  # NaN stays
+    return positive + log1p_fraction(exp_negative(-abs(z)))

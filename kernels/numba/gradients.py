@@ -9,6 +9,8 @@ from numba import njit
 
 from gpubp.kernels.numba.compiled import FLAGS
 
+_SMALL = 2.0**-64  # below it, a factor of the gradient is applied in two steps
+
 
 @njit(**FLAGS)
 def l1_penalty(params: Any, grads: Any, l1: float) -> None:
@@ -40,12 +42,22 @@ def clip_value(grads: Any, limit: float) -> None:
 
 @njit(**FLAGS)
 def clip_norm(squares: Any, grads: Any, limit: float) -> None:
-    """grads *= min(1, limit / sqrt(sum squares))."""
+    """grads *= min(1, limit / sqrt(sum squares)), NaN where the sum is not finite."""
     norm = math.sqrt(squares.sum())
     if not norm <= limit:  # NaN too: it goes to every element
-        factor = grads.dtype.type(limit / norm)
-        for i in range(grads.size):
-            grads[i] *= factor
+        factor = limit / norm if norm < math.inf else math.nan
+        if factor < _SMALL:  # in float32, and flushed to zero, it could be 0
+            _multiply(grads, _SMALL)
+            factor /= _SMALL
+        _multiply(grads, factor)
+
+
+@njit(**FLAGS)
+def _multiply(grads: Any, factor: float) -> None:
+    """grads *= factor."""
+    rounded = grads.dtype.type(factor)
+    for i in range(grads.size):
+        grads[i] *= rounded
 
 
 @njit(**FLAGS)

@@ -1,8 +1,8 @@
 """Losses: value and delta in one pass over the rows.
 
-A scalar function gives value and slope of each elementwise loss; one loop serves them all. Some
-elements at a time are summed in the working dtype, and these sums in float64. What comes of an
-element that the mask leaves out is thrown away, so that NaN in it does no harm.
+A scalar function gives value and slope of each elementwise loss; one loop serves them all. Losses
+of elements have the working dtype and are summed in float64. What comes of an element that the mask
+leaves out, or that has no weight, is thrown away, so that NaN in it does no harm.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from numba.extending import overload
 
 from gpubp.kernels.numba import rows
 from gpubp.kernels.numba.compiled import FLAGS, jit_as
-from gpubp.kernels.numba.elementary import exp, softplus_and_sigmoid
+from gpubp.kernels.numba.elementary import EXACT, exp, exp_negative, log1p_fraction
 from gpubp.kernels.numba.intrinsics import data, like, select
 from gpubp.kernels.numba.rows import FEW, LINES, ROWS
 from gpubp.kernels.numba.tile import scratch
 
 Function = Callable[..., Any]
 _scalar = njit(forceinline=True, **FLAGS)
-_STRETCH = 2048  # elements whose losses are summed in the working dtype
+_element = njit(**EXACT)  # of ½ r² in another order, r² may overflow
+_STRETCH = 2048  # elements whose losses are written down before they are summed
 
 
 def _kept(mask: Any, start: int, stop: int) -> Any:
@@ -69,17 +70,22 @@ def _elementwise(value_and_slope: Function) -> Function:
     # Signed zeros, else x + (y if kept else 0) becomes x + y if kept else x, and no vectors of it.
     @jit_as(f"{name}_stretch", fastmath={"contract", "reassoc"})
     def stretch(
-        z: Any, t: Any, weights: Any, mask: Any, dz: Any, scale: float, scalars: Any
+        z: Any, t: Any, weights: Any, mask: Any, dz: Any, values: Any, scale: float, scalars: Any
     ) -> Any:
-        """Write the gradient at some elements; return their losses' sum, in the working dtype."""
+        """Write gradient and ``values`` of some elements; return their losses' sum."""
         one, zero = t.dtype.type(1), t.dtype.type(0)
-        factor, total = t.dtype.type(scale), zero
+        factor = t.dtype.type(scale)
         for i in range(z.size):
             weight = one if weights is None else weights[i]
             value, slope = value_and_slope(z[i], t[i], *scalars)
-            kept = mask is None or mask[i]
-            total += select(kept, weight * value, zero)
+            kept = (mask is None or mask[i]) & (weights is None or weights[i] != zero)
+            values[i] = select(kept, value, zero)
             dz[i] = select(kept, factor * weight * slope, zero)
+        # A loop of its own: one that had float64 in it would take half as many at a time.
+        total = 0.0
+        for i in range(values.size):
+            weight = one if weights is None else weights[i]
+            total += like(weight, total) * like(values[i], total)
         return scale * total
 
     @jit_as(f"{name}_loss")
@@ -90,37 +96,38 @@ def _elementwise(value_and_slope: Function) -> Function:
         every_z, every_t, every_dz = z.reshape(z.size), t.reshape(t.size), dz.reshape(dz.size)
         scale, total = scalars[-1], 0.0
         room = carray(scratch(data(t), _STRETCH), (_STRETCH,))
+        values = carray(scratch(data(t), _STRETCH), (_STRETCH,))
         for i in range(0, z.size, _STRETCH):
             end = min(i + _STRETCH, z.size)
             of_rows = _spread(weights, z.shape[1], i, room[: end - i])
             total += stretch(
                 every_z[i:end], every_t[i:end], of_rows, _kept(mask, i, end), every_dz[i:end],
-                scale, scalars[:-1],
+                values[: end - i], scale, scalars[:-1],
             )  # fmt: skip
         loss[0] += total
 
     return kernel
 
 
-@_scalar
+@_element
 def _sign(r: Any) -> Any:
     one, zero = like(1.0, r), like(0.0, r)
     sign = (one if r > zero else zero) - (one if r < zero else zero)
     return sign if r == r else r  # noqa: PLR0124 (NaN)
 
 
-@_scalar
+@_element
 def _squared(z: Any, t: Any) -> Any:
     r = z - t
     return like(0.5, r) * r * r, r
 
 
-@_scalar
+@_element
 def _absolute(z: Any, t: Any) -> Any:
     return abs(z - t), _sign(z - t)
 
 
-@_scalar
+@_element
 def _huber(z: Any, t: Any, threshold: float) -> Any:
     r, d = z - t, like(threshold, z)
     size = abs(r)
@@ -129,24 +136,26 @@ def _huber(z: Any, t: Any, threshold: float) -> Any:
     return value, r if inside else d * _sign(r)
 
 
-@_scalar
+@_element
 def _quantile(z: Any, t: Any, q: float) -> Any:
-    r, q_ = z - t, like(q, z)
-    under, over = -q_, like(1.0, z) - q_
-    slope = under if r < like(0.0, r) else over
+    r = z - t
+    slope = like(-q, z) if r < like(0.0, r) else like(1.0 - q, z)
     return slope * r, slope * abs(_sign(r))
 
 
-@_scalar
+@_element
 def _poisson(z: Any, t: Any) -> Any:
     rate = exp(z)
     return rate - t * z, rate - t
 
 
-@_scalar
+@_element
 def _sigmoid_cross_entropy(z: Any, t: Any) -> Any:
-    value, slope = softplus_and_sigmoid(z)
-    return value - t * z, slope - t
+    """Value (1 - t) z or -t z and log1p(u), slope 1 - t or -t and u / (1 + u): nothing cancels."""
+    u, positive = exp_negative(-abs(z)), z > like(0.0, z)
+    outside = like(1.0, t) - t if positive else -t
+    tail = u / (like(1.0, u) + u)
+    return outside * z + log1p_fraction(u), outside + (-tail if positive else tail)
 
 
 squared_error = _elementwise(_squared)
@@ -158,9 +167,9 @@ sigmoid_cross_entropy = _elementwise(_sigmoid_cross_entropy)
 
 
 @_scalar
-def _counts(mask: Any, row: int) -> Any:
-    """Return whether a row counts."""
-    return mask is None or mask[row]
+def _counts(mask: Any, weights: Any, row: int) -> Any:
+    """Return whether a row counts: it is not left out and has a weight."""
+    return (mask is None or mask[row]) and (weights is None or weights[row] != 0)
 
 
 @_scalar
@@ -201,7 +210,7 @@ def softmax_cross_entropy(
         rows.shift(z[start:end], x, lines, totals, sums)
         mass[:] = 0
         for r in range(end - start):
-            if _counts(mask, start + r):
+            if _counts(mask, weights, start + r):
                 label, weight = labels[start + r], _weight(weights, start + r, scale)
                 mass[r] = weight
                 score = lines[label, r] if classes <= FEW else x[r, label]
@@ -210,7 +219,7 @@ def softmax_cross_entropy(
                     sum_loss -= weight * smoothing / classes * sums[r]
         loss[0] += sum_loss + _softmax(x, lines, totals, sums, mass, smoothing)
         for r in range(end - start):
-            if _counts(mask, start + r):
+            if _counts(mask, weights, start + r):
                 x[r, labels[start + r]] -= mass[r] * like(1 - smoothing, mass[r])
             else:
                 x[r, :] = 0
@@ -232,7 +241,7 @@ def softmax_cross_entropy_dense(
         rows.shift(z[start:end], x, lines, totals, sums)
         mass[:] = 0
         for r in range(end - start):
-            if _counts(mask, start + r):
+            if _counts(mask, weights, start + r):
                 total, agreement = like(0.0, mass[r]), like(0.0, mass[r])
                 for k in range(classes):
                     p, d = t[start + r, k], lines[k, r] if classes <= FEW else x[r, k]
@@ -246,7 +255,7 @@ def softmax_cross_entropy_dense(
                     sum_loss -= weight * smoothing * total / classes * sums[r]
         loss[0] += sum_loss + _softmax(x, lines, totals, sums, mass, smoothing)
         for r in range(end - start):
-            if _counts(mask, start + r):
+            if _counts(mask, weights, start + r):
                 kept = like(_weight(weights, start + r, scale) * (1 - smoothing), mass[r])
                 for k in range(classes):
                     x[r, k] -= kept * t[start + r, k]

@@ -10,6 +10,13 @@ from numba import njit
 
 from gpubp.kernels.numba import gradients
 from gpubp.kernels.numba.compiled import FLAGS, jit_as
+from gpubp.kernels.numba.elementary import EXACT
+
+
+@njit(**EXACT)
+def _of_square(share: Any, g: Any) -> Any:
+    """(share g) g in this order: g² may be infinite where a share of it is not."""
+    return share * g * g
 
 
 @njit(**FLAGS)
@@ -56,7 +63,7 @@ def adam(
     for i in range(params.size):
         g = grads[i]
         mi = b1 * m[i] + r1 * g
-        vi = b2 * v[i] + r2 * g * g
+        vi = b2 * v[i] + _of_square(r2, g)
         m[i] = mi
         v[i] = vi
         params[i] -= rate * mi / (math.sqrt(vi) * unbias + e)
@@ -82,7 +89,7 @@ def rmsprop(grads: Any, lr: Any, v: Any, params: Any, rho: float, eps: float) ->
     rate, keep, take, e = real(lr[0]), real(rho), real(1 - rho), real(eps)
     for i in range(params.size):
         g = grads[i]
-        vi = keep * v[i] + take * g * g
+        vi = keep * v[i] + _of_square(take, g)
         v[i] = vi
         params[i] -= rate * g / (math.sqrt(vi) + e)
 

@@ -96,10 +96,10 @@ def exponentials(x: Any, lines: Any, totals: Any) -> None:
 
 @_inlined
 def logarithms(totals: Any, weights: Any) -> Any:
-    """Totals = weights / totals; return the sum of weights · log(totals)."""
-    logs = like(0.0, totals[0])
+    """Totals = weights / totals; return the sum of weights · log(totals), in float64."""
+    logs = 0.0
     for r in range(ROWS):
-        logs += weights[r] * log_above_one(totals[r])
+        logs += like(weights[r], logs) * like(log_above_one(totals[r]), logs)
         totals[r] = weights[r] / totals[r]
     return logs
 

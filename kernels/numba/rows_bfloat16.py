@@ -49,10 +49,10 @@ def softmax_cross_entropy(
     rows, classes = z.shape
     sum_loss = 0.0
     for i in range(rows):
-        if mask is not None and not mask[i]:
+        weight = scale if weights is None else scale * weights[i]
+        if (mask is not None and not mask[i]) or (weights is not None and weights[i] == 0):
             dz[i, :] = 0
             continue
-        weight = scale if weights is None else scale * weights[i]
         top, total, plain = _sums(z[i])
         loss_i = math.log(total) - (1 - smoothing) * minus(z[i, labels[i]], top)
         if smoothing != 0:
@@ -74,10 +74,10 @@ def softmax_cross_entropy_dense(
     rows, classes = z.shape
     sum_loss = 0.0
     for i in range(rows):
-        if mask is not None and not mask[i]:
+        weight = scale if weights is None else scale * weights[i]
+        if (mask is not None and not mask[i]) or (weights is not None and weights[i] == 0):
             dz[i, :] = 0
             continue
-        weight = scale if weights is None else scale * weights[i]
         top, total, plain = _sums(z[i])
         mass, agreement = 0.0, 0.0
         for k in range(classes):

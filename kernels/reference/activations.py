@@ -12,11 +12,11 @@ from typing import Any
 from array_api_compat import array_namespace
 
 from gpubp.kernels.reference import elementary
-from gpubp.kernels.reference.elementary import normal_cdf, normal_density
+from gpubp.kernels.reference.elementary import FAR, FAR_OF_EXP, clip, normal_cdf, normal_density
 from gpubp.kernels.reference.made import Reference, named, operands_of
 from gpubp.kernels.reference.random import dropout, dropout_delta
 
-_TANH_SCALE = math.sqrt(2.0 / math.pi)
+_TANH_SCALE = 2.0 * math.sqrt(2.0 / math.pi)
 _TANH_CUBIC = 0.044715
 
 
@@ -125,8 +125,8 @@ def relu(z: Any, a: Any) -> None:
 
 
 def relu_delta(da: Any, a: Any, dz: Any) -> None:
-    """dz = da where a > 0, else 0: the subgradient at 0 is 0."""
-    dz[...] = da * array_namespace(a).astype(a > 0.0, da.dtype)
+    """dz = da where a > 0, else 0: the subgradient at 0 is 0, that of NaN is NaN."""
+    dz[...] = da * array_namespace(a).sign(array_namespace(a).maximum(a, 0.0))
 
 
 bias_relu = _with_bias(relu)
@@ -142,7 +142,8 @@ def leaky_relu(z: Any, a: Any, *, alpha: float = 0.01) -> None:
 
 def leaky_relu_delta(da: Any, z: Any, dz: Any, *, alpha: float = 0.01) -> None:
     """dz = da if z > 0 else alpha da."""
-    dz[...] = array_namespace(z).where(z > 0.0, da, alpha * da)
+    xp = array_namespace(z)
+    dz[...] = da * xp.where(z > 0.0, 1.0, xp.where(z <= 0.0, alpha, z))
 
 
 bias_leaky_relu = _with_bias(leaky_relu, keep_z=True)
@@ -157,12 +158,13 @@ def elu(z: Any, a: Any, *, alpha: float = 1.0) -> None:
     a[...] = xp.where(z > 0.0, z, alpha * xp.expm1(xp.minimum(z, 0.0)))
 
 
-def elu_delta(da: Any, a: Any, dz: Any, *, alpha: float = 1.0) -> None:
-    """dz = da if a > 0 else da (a + alpha)."""
-    dz[...] = da * array_namespace(a).where(a > 0.0, 1.0, a + alpha)
+def elu_delta(da: Any, z: Any, dz: Any, *, alpha: float = 1.0) -> None:
+    """dz = da if z > 0 else da alpha exp(z)."""
+    xp = array_namespace(z)
+    dz[...] = da * xp.where(z > 0.0, 1.0, alpha * xp.exp(xp.minimum(z, 0.0)))
 
 
-bias_elu = _with_bias(elu)
+bias_elu = _with_bias(elu, keep_z=True)
 bias_elu_dropout = _with_dropout(bias_elu)
 elu_delta_bias_grad = _with_bias_grad(elu_delta)
 elu_dropout_delta_bias_grad = _with_dropout_delta(elu_delta_bias_grad)
@@ -170,11 +172,12 @@ elu_dropout_delta_bias_grad = _with_dropout_delta(elu_delta_bias_grad)
 
 def gelu(z: Any, a: Any) -> None:
     """a = z Φ(z)."""
-    a[...] = z * normal_cdf(z)
+    a[...] = array_namespace(z).maximum(z, -FAR) * normal_cdf(z)
 
 
 def gelu_delta(da: Any, z: Any, dz: Any) -> None:
     """dz = da (Φ(z) + z φ(z))."""
+    z = clip(z, FAR)
     dz[...] = da * (normal_cdf(z) + z * normal_density(z))
 
 
@@ -184,17 +187,22 @@ gelu_delta_bias_grad = _with_bias_grad(gelu_delta)
 gelu_dropout_delta_bias_grad = _with_dropout_delta(gelu_delta_bias_grad)
 
 
+def _tanh_gate(z: Any) -> Any:
+    """(1 + t) / 2 = sigmoid(2 y), t = tanh(y), which keeps its digits where t is near -1."""
+    return elementary.sigmoid(_TANH_SCALE * (z + _TANH_CUBIC * z * z * z))
+
+
 def gelu_tanh(z: Any, a: Any) -> None:
     """a = z (1 + t) / 2, t = tanh(√(2/π) (z + 0.044715 z³))."""
-    t = array_namespace(z).tanh(_TANH_SCALE * (z + _TANH_CUBIC * z * z * z))
-    a[...] = 0.5 * z * (1.0 + t)
+    a[...] = array_namespace(z).maximum(z, -FAR) * _tanh_gate(clip(z, FAR))
 
 
 def gelu_tanh_delta(da: Any, z: Any, dz: Any) -> None:
     """dz = da ((1 + t) / 2 + z (1 - t²) √(2/π) (1 + 3·0.044715 z²) / 2)."""
-    t = array_namespace(z).tanh(_TANH_SCALE * (z + _TANH_CUBIC * z * z * z))
+    z = clip(z, FAR)
+    s = _tanh_gate(z)
     inner = _TANH_SCALE * (1.0 + 3.0 * _TANH_CUBIC * z * z)
-    dz[...] = da * (0.5 * (1.0 + t) + 0.5 * z * (1.0 - t * t) * inner)
+    dz[...] = da * (s + z * s * (1.0 - s) * inner)
 
 
 bias_gelu_tanh = _with_bias(gelu_tanh, keep_z=True)
@@ -205,13 +213,13 @@ gelu_tanh_dropout_delta_bias_grad = _with_dropout_delta(gelu_tanh_delta_bias_gra
 
 def silu(z: Any, a: Any) -> None:
     """a = z s, s = 1 / (1 + exp(-z))."""
-    a[...] = z * elementary.sigmoid(z)
+    a[...] = array_namespace(z).maximum(z, -FAR_OF_EXP) * elementary.sigmoid(z)
 
 
 def silu_delta(da: Any, z: Any, dz: Any) -> None:
     """dz = da s (1 + z (1 - s))."""
     s = elementary.sigmoid(z)
-    dz[...] = da * (s * (1.0 + z * (1.0 - s)))
+    dz[...] = da * (s * (1.0 + clip(z, FAR_OF_EXP) * (1.0 - s)))
 
 
 bias_silu = _with_bias(silu, keep_z=True)

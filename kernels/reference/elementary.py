@@ -10,6 +10,9 @@ from array_api_compat import array_namespace
 # Step and nodes of the midpoint rule below; its error is exp(-(pi / step)²) = 7e-18.
 _STEP = 0.5
 _FAR = 30.0  # where exp(-x²) is 0, and the product with an infinite x would not be
+# From where on gelu, in both forms, and silu are 0 or z and their slopes 0 or 1, in float64 too: a
+# factor that may be infinite ends there, because 0 times infinity is none of these.
+FAR, FAR_OF_EXP = 40.0, 800.0
 _NODES = tuple(((n + 0.5) * _STEP) ** 2 for n in range(13))
 
 

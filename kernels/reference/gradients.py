@@ -8,6 +8,8 @@ from array_api_compat import array_namespace
 
 from gpubp.kernels.reference.elementary import clip
 
+_SMALL = 2.0**-64  # below it, a factor of the gradient is applied in two steps
+
 
 def l1_penalty(params: Any, grads: Any, *, l1: float) -> None:
     """grads += l1 sign(params)."""
@@ -25,10 +27,13 @@ def clip_value(grads: Any, *, limit: float) -> None:
 
 
 def clip_norm(squares: Any, grads: Any, *, limit: float) -> None:
-    """grads *= min(1, limit / norm), norm² the sum of ``squares``."""
+    """grads *= min(1, limit / norm), norm² the sum of ``squares``; NaN where that is not finite."""
     xp = array_namespace(squares, grads)
     norm = xp.sqrt(xp.sum(squares))
-    grads[...] = grads * xp.astype(limit / xp.maximum(norm, limit), grads.dtype)
+    factor = xp.where(xp.isinf(norm), xp.nan, limit / xp.maximum(norm, limit))
+    # Of a small one, which float32 has not to all its digits or not at all, two factors.
+    first = xp.where(factor < _SMALL, _SMALL, xp.ones_like(factor))
+    grads[...] = grads * xp.astype(first, grads.dtype) * xp.astype(factor / first, grads.dtype)
 
 
 def add(x: Any, y: Any) -> None:

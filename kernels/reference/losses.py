@@ -1,6 +1,7 @@
 """Losses: each adds its weighted sum to ``loss`` and writes its gradient, in one call.
 
-An element, or a row, that the mask leaves out contributes exactly 0 to both, whatever stands there.
+An element, or a row, that the mask leaves out, or whose weight is 0, contributes exactly 0 to both,
+whatever stands there.
 """
 
 from __future__ import annotations
@@ -17,11 +18,16 @@ def _record(
 ) -> None:
     """Add scale · sum w · terms to loss, in float64, and write scale · w · slope to dz."""
     xp = array_namespace(terms)
-    factor = scale if weights is None else scale * weights[:, None]
-    terms, slope = factor * terms, factor * slope
+    terms = xp.astype(terms, xp.float64)
+    if weights is None:
+        terms, slope = scale * terms, scale * slope
+    else:
+        column = weights[:, None]
+        terms, slope = scale * xp.astype(column, xp.float64) * terms, scale * column * slope
+        mask = column != 0.0 if mask is None else xp.logical_and(mask, column != 0.0)
     if mask is not None:
         terms, slope = xp.where(mask, terms, 0.0), xp.where(mask, slope, 0.0)
-    loss[...] = loss + xp.sum(terms, dtype=xp.float64)
+    loss[...] = loss + xp.sum(terms)
     dz[...] = slope
 
 
@@ -90,8 +96,13 @@ def sigmoid_cross_entropy(
     z: Any, t: Any, weights: Any, mask: Any, loss: Any, dz: Any, *, scale: float = 1.0
 ) -> None:
     """l = max(z, 0) - t z + log1p(exp(-|z|))."""
-    terms = elementary.softplus(z) - t * z
-    _record(terms, elementary.sigmoid(z) - t, weights, mask, loss, dz, scale)
+    xp = array_namespace(z, t)
+    u = xp.exp(-xp.abs(z))
+    positive = z > 0.0
+    # (1 - t) z or -t z, and 1 - t or -t: neither the value's terms nor the slope's cancel.
+    outside, tail = xp.where(positive, 1.0 - t, -t), u / (1.0 + u)
+    slope = outside + xp.where(positive, -tail, tail)
+    _record(outside * z + xp.log1p(u), slope, weights, mask, loss, dz, scale)
 
 
 def softmax_cross_entropy(

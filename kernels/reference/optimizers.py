@@ -121,10 +121,11 @@ def adam(
     xp = array_namespace(grads, lr, step, params)
     t = xp.astype(step + 1, xp.float64)
     first_correction = xp.astype(1.0 - beta1**t, params.dtype)
-    second_correction = xp.astype(1.0 - beta2**t, params.dtype)
+    second_correction = xp.astype(xp.sqrt(1.0 - beta2**t), params.dtype)
     m[...] = beta1 * m + (1.0 - beta1) * grads
     v[...] = beta2 * v + (1.0 - beta2) * grads * grads
-    change = (m / first_correction) / (xp.sqrt(v / second_correction) + eps)
+    # Roots apart: v may be so large that v / (1 - beta2^t) is infinite.
+    change = (m / first_correction) / (xp.sqrt(v) / second_correction + eps)
     params[...] = params - _rate(lr, params) * change
 
 

@@ -147,7 +147,7 @@ def test_kinks_are_at_zero_and_nowhere_near(run):
         below = scalars.get("alpha", 0)
         a = evaluate(run, name, z=z, **scalars)["a"]
         np.testing.assert_allclose(a, [below * -1e-30, 0, 1e-30])
-        saved = {"z": z} if name == "leaky_relu" else {"a": a}
+        saved = {"a": a} if name == "relu" else {"z": z}
         dz = evaluate(run, f"{name}_delta", da=da, **saved, **scalars)["dz"]
         np.testing.assert_allclose(dz, [below * 3, below * 3, 3])
 
