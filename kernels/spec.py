@@ -120,8 +120,8 @@ def _products_with_epilogues(transpose_a: Scalar, transpose_b: Scalar) -> None:
 def _losses() -> None:
     scale = Scalar("scale", "float", 1.0)
     note = (
-        "loss += scale · sum_i w_i l_i over rows (and outputs) that the mask keeps and where w_i is "
-        "not 0, whatever stands elsewhere; dz = its gradient; l = "
+        "loss += scale · sum_i w_i l_i over rows (and outputs) that the mask keeps and where w_i "
+        "is not 0, whatever stands elsewhere; dz = its gradient; l = "
     )
     elementwise: tuple[tuple[str, tuple[Scalar, ...], str, str], ...] = (
         ("squared_error", (), "½ (z - t)²", BISHOP + ", eq. 5.11"),
