@@ -194,7 +194,9 @@ class EarlyStopping(Callback):
 
     Args:
         monitor: which number of the records; ``val_loss`` falls back to ``loss``, with a warning,
-            where there is no validation data.
+            where there is no validation data. ``loss`` is the mean over the epoch's steps, each
+            before its update, so it is that of no one set of parameters; those of its best epoch
+            are the ones at that epoch's end. A number of validation data is of these very ones.
         patience: how many epochs in a row may bring nothing better.
         min_delta: how much better than the best a value must be to count.
         mode: "min", "max" or "auto", by which ``accuracy`` and ``r2`` are maximised.
@@ -284,7 +286,10 @@ class EarlyStopping(Callback):
 
 
 class Checkpoint(Callback):
-    """Saves the trainer every ``every`` epochs and after the last one.
+    """Saves the trainer every ``every`` epochs, and as the run ends it.
+
+    At the end, be it the last epoch or a callback that ends it, the file holds what the trainer
+    holds then: with :class:`EarlyStopping` the parameters of the best epoch.
 
     Args:
         path: the file. It is replaced as a whole: whenever the process dies, one checkpoint or
@@ -309,11 +314,9 @@ class Checkpoint(Callback):
         self._best = None if best is None else _Best(best)
         self.key = "" if best is None else f"checkpoint:{best}"
         self._restored = False
-        self._last_epoch = 0
 
     def on_fit_start(self, trainer: Trainer, run: Run) -> bool | None:  # noqa: D102
         files.check_writable(self.path)
-        self._last_epoch = run.last_epoch
         if self._best is not None:
             files.check_writable(self.best_path)
             if not self._restored:
@@ -324,9 +327,12 @@ class Checkpoint(Callback):
     def on_epoch_end(self, trainer: Trainer, record: Record) -> bool | None:  # noqa: D102
         if self._best is not None and self._best.improves(record):
             trainer.save(self.best_path)
-        if record["epoch"] % self.every == 0 or record["epoch"] == self._last_epoch:
+        if record["epoch"] % self.every == 0:
             trainer.save(self.path)
         return None
+
+    def on_fit_end(self, trainer: Trainer) -> None:  # noqa: D102
+        trainer.save(self.path)
 
     def state(self) -> dict[str, Any]:  # noqa: D102
         return {} if self._best is None else self._best.state()

@@ -128,8 +128,34 @@ class Engine:
                 raise InputError(
                     f"{parameter} has shape {parts[parameter].shape}, got {np.shape(value)}"
                 )
+            check_values(parameter, value, self.wide)
         new = [np.ravel(values.get(parameter, old)) for parameter, old in parts.items()]
         self.write(name, np.concatenate(new))
+
+    def check_finite(self) -> None:
+        """Check that the parameters and the optimizer's state are finite.
+
+        An update can overflow although the loss of its step was finite, and then no loss tells
+        before the next step; and where the squares of gradients overflow, nothing moves any more.
+
+        Raises:
+            NonFiniteError: one is not, the first is named.
+        """
+        for name in (PARAMS, *self.optimizer.state):
+            if not self.backend.finite(self.vectors[name]):
+                raise NonFiniteError(
+                    f"{self._first_not_finite(name)} is not finite after step {self.step}: an "
+                    "update overflowed, although the loss of its step was finite",
+                    spoiled=True,
+                )
+
+    def _first_not_finite(self, vector: str) -> str:
+        """Return where in a vector over the parameters the first value is that is not finite."""
+        of = "" if vector == PARAMS else f"the optimizer's {vector} of "
+        for name, part in self.named(vector).items():
+            if not np.isfinite(part).all():
+                return f"{of}parameter {name}{self._layer(name)}"
+        return f"{of}a parameter"
 
     def permutation(self, count: int, stream: int, step: int) -> Array:
         """Return 0 to count - 1 in an order drawn by the seed: the same on every backend.
@@ -439,10 +465,11 @@ class Engine:
         executable = self._on_copies(data, arrays, rows, self.row, self.counter(_START))
         for name in self.layout.offsets:
             if not self._finite(executable, self.layout.buffer(name, self.wide)):
-                where = f"already in parameter {name}{self._layer(name)}"
+                where = f"already in parameter {name}{self._layer(name)}, by the update before"
+                spoiled = True
                 break
         else:
-            where = "in the sum of the loss over the rows"
+            where, spoiled = "in the sum of the loss over the rows", False
             plan = executable.plan
             for index, call in enumerate(plan.forward + plan.backward):
                 executable.execute(index)
@@ -452,7 +479,7 @@ class Engine:
                     where = f"in {names}{self._layer(bad[-1].name)}, computed as {call.formula}"
                     break
         return NonFiniteError(
-            f"step {step + 1} of the epoch: the loss is not finite, first {where}"
+            f"step {step + 1} of the epoch: the loss is not finite, first {where}", spoiled=spoiled
         )
 
     def _layer(self, name: str) -> str:
@@ -471,6 +498,25 @@ class Engine:
         if not xp.isdtype(array.dtype, "real floating"):
             return True
         return bool(xp.all(xp.isfinite(array)))
+
+
+def check_values(name: str, value: Any, dtype: str) -> None:
+    """Check that values can be parameters: real numbers that are finite, in the dtype, too.
+
+    Raises:
+        InputError: they can't; the first is named.
+    """
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{name} has dtype {array.dtype}, but parameters are real numbers")
+    with np.errstate(over="ignore"):
+        bad = np.flatnonzero(~np.isfinite(array.astype(dtype)))
+    if bad.size:
+        place = tuple(int(i) for i in np.unravel_index(int(bad[0]), array.shape))
+        raise InputError(
+            f"{name} has {array[place]} at {place}, which is not a finite {dtype}; parameters are "
+            "finite"
+        )
 
 
 def _parts(rows: int, batch_size: int) -> list[tuple[int, int]]:

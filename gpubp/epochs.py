@@ -44,6 +44,7 @@ class Epochs:
         started, rows_before = time.perf_counter(), engine.row
         loss = engine.train(self.data, self.rates, run.batch_size, self._report)
         seconds = time.perf_counter() - started
+        engine.check_finite()
         record = {
             "epoch": trainer.epoch + 1,
             "step": trainer.step,

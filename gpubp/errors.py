@@ -46,7 +46,14 @@ class SaveError(GpubpError, OSError):
 
 
 class NonFiniteError(GpubpError, ArithmeticError):
-    """The loss became NaN or infinite during training."""
+    """A loss or a parameter became NaN or infinite.
+
+    ``spoiled`` says whether parameters are: a loss that is not finite ends a run before its update.
+    """
+
+    def __init__(self, message: str, *, spoiled: bool = False) -> None:
+        super().__init__(message)
+        self.spoiled = spoiled
 
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> InputError:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from gpubp.backends.base import Backend
 from gpubp.data import check
 from gpubp.data.admit import admit
@@ -45,6 +47,22 @@ def checked(
     return Data(x, y, weights)
 
 
+def validation(given: object) -> tuple[Any, Any, Any]:
+    """Return X, y and weights or None of validation data.
+
+    Raises:
+        InputError: it is no pair or triple.
+    """
+    if not isinstance(given, tuple | list) or len(given) not in (2, 3):
+        length = f" of {len(given)}" if isinstance(given, tuple | list) else ""
+        raise InputError(
+            f"validation_data is a {type(given).__name__}{length}, but needs (X, y) or "
+            "(X, y, sample_weight)"
+        )
+    X, y, *weights = given
+    return X, y, weights[0] if weights else None
+
+
 def split(data: Data, fraction: float, engine: Engine) -> tuple[Data, Data | None]:
     """Return training data and, None if ``fraction`` is 0, validation data drawn by the seed.
 
@@ -64,7 +82,19 @@ def split(data: Data, fraction: float, engine: Engine) -> tuple[Data, Data | Non
     xp = engine.backend.xp
     order = engine.permutation(data.size, VALIDATION_SPLIT, 0)
     validation, training = xp.sort(order[:held_out]), xp.sort(order[held_out:])
+    for name, rows in (("held out for validation", validation), ("left to train on", training)):
+        if data.weights is not None and not _weigh(engine.backend, data.weights, rows):
+            raise InputError(
+                f"the {len(rows)} rows {name} by validation_fraction={fraction} all have weight 0; "
+                "use another seed or fraction, or give validation_data"
+            )
     return replace(data, rows=training), replace(data, rows=validation)
+
+
+def _weigh(backend: Backend, weights: Any, rows: Any) -> bool:
+    """Return whether one of the rows has a weight above 0."""
+    host = backend.to_host(weights) if backend.holds(weights) else weights
+    return bool(np.any(host[np.asarray(backend.to_host(rows))] > 0))
 
 
 def placed(

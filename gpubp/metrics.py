@@ -18,7 +18,8 @@ def metrics(engine: Engine, data: Data) -> dict[str, float]:
     result = engine.evaluate(data)
     found = {"loss": result.loss / result.rows}
     if engine.loss.classifies:
-        return {**found, "accuracy": result.correct / result.rows}
+        told = not math.isnan(found["loss"])  # no class can be told from outputs that are NaN
+        return {**found, "accuracy": result.correct / result.rows if told else math.nan}
     source = data.source or data  # a window has only a part of the targets
     y, rows = source.y, source.rows
     if rows is not None:

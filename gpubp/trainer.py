@@ -17,7 +17,7 @@ from gpubp.callbacks import Callback, Run, as_callbacks
 from gpubp.data import check
 from gpubp.data.admit import admit
 from gpubp.devices import PRECISIONS
-from gpubp.engine import Engine
+from gpubp.engine import Engine, check_values
 from gpubp.epochs import Epochs
 from gpubp.errors import InputError, NonFiniteError
 from gpubp.feed import Data
@@ -25,7 +25,7 @@ from gpubp.guard import Guard
 from gpubp.history import History
 from gpubp.interrupts import deferred
 from gpubp.kernels.contract import WIDE
-from gpubp.losses import LOSSES, Loss, SigmoidCrossEntropy, SoftmaxCrossEntropy
+from gpubp.losses import LOSSES, Loss, SoftmaxCrossEntropy
 from gpubp.metrics import metrics
 from gpubp.network import Sequential
 from gpubp.optimizers import OPTIMIZERS, Optimizer
@@ -203,7 +203,7 @@ class Trainer:
         batch_size: int | None = None,
         *,
         sample_weight: Any = None,
-        validation_data: tuple[Any, Any] | None = None,
+        validation_data: tuple[Any, ...] | None = None,
         validation_fraction: float = 0.0,
         shuffle: bool = True,
         callbacks: Sequence[Callback | Callable[..., Any]] = (),
@@ -220,9 +220,11 @@ class Trainer:
             batch_size: rows of a minibatch; what is left over at an epoch's end is a smaller one.
                 None takes 32, or all rows if there are fewer.
             sample_weight: (N,) factors of the rows' losses; they are not normalised.
-            validation_data: (X, y) to be evaluated after each epoch.
+            validation_data: (X, y) or (X, y, sample_weight) to be evaluated after each epoch.
+                Its loss is a mean over its rows times these weights, be the rows to train on
+                weighted or not.
             validation_fraction: the part of the rows to be held out for that instead, from 0 to 1,
-                drawn by the seed.
+                drawn by the seed; they keep their ``sample_weight``.
             shuffle: whether each epoch has an order of its own, drawn by the seed.
             callbacks: :class:`gpubp.callbacks.Callback` objects, or functions ``f(trainer,
                 record)`` called after each epoch that end the training by returning True.
@@ -237,8 +239,9 @@ class Trainer:
         Raises:
             InputError: the data or an argument can't be used, or another thread, or a caller of
                 this callback, is training this trainer.
-            NonFiniteError: the loss became NaN or infinite; the parameters are those of the last
-                step before.
+            NonFiniteError: the loss became NaN or infinite, and the parameters are those of the
+                last step before; or a parameter did, in an update of a finite loss: that is seen
+                at the next step, and after the last one of an epoch.
             KeyboardInterrupt: on Ctrl-C, between two steps.
         """
         with self._guard.training(), self._guard.computing(), self._backend.active():
@@ -254,7 +257,7 @@ class Trainer:
         epochs: int,
         batch_size: int | None,
         sample_weight: Any,
-        validation_data: tuple[Any, Any] | None,
+        validation_data: tuple[Any, ...] | None,
         validation_fraction: float,
         shuffle: bool,
         callbacks: Sequence[Callback | Callable[..., Any]],
@@ -266,7 +269,7 @@ class Trainer:
         if validation_data is not None:
             if validation is not None:
                 raise InputError("give validation_data or validation_fraction, not both")
-            validation = self._checked(*validation_data, None, fitting=False)
+            validation = self._checked(*intake.validation(validation_data), fitting=False)
         epochs = intake.count("epochs", epochs)
         batch_size = intake.rows_of_minibatch(batch_size, data.size)
         self._callbacks = as_callbacks(callbacks)
@@ -308,12 +311,22 @@ class Trainer:
 
         Raises:
             InputError: X can't be used, or the network was not trained yet.
+            NonFiniteError: an output of a classifier is NaN.
         """
         xp = self._backend.xp
-        if isinstance(self.loss, SoftmaxCrossEntropy):
-            return self._outputs(X, lambda z: xp.argmax(z, axis=1), link=False)
-        if isinstance(self.loss, SigmoidCrossEntropy):
-            return self._outputs(X, lambda z: self._shaped(xp.astype(z > 0, xp.int64)), link=False)
+
+        def decided(z: Any) -> Any:
+            if bool(xp.any(xp.isnan(z))):
+                raise NonFiniteError(
+                    "the network's outputs are NaN, so no class can be told from them; its "
+                    "parameters, or the values of X, are too large",
+                )
+            if isinstance(self.loss, SoftmaxCrossEntropy):
+                return xp.argmax(z, axis=1)
+            return self._shaped(xp.astype(z > 0, xp.int64))
+
+        if self.loss.classifies:
+            return self._outputs(X, decided, link=False)
         return self._outputs(X, self._shaped, link=True)
 
     @_on_device
@@ -402,13 +415,14 @@ class Trainer:
         """Overwrite the flat parameter vector.
 
         Raises:
-            InputError: it has another length.
+            InputError: it has another length, or a value that is no finite number.
         """
         engine = self._trained()
         if np.shape(vector) != (engine.layout.count,):
             raise InputError(
                 f"the parameter vector has shape ({engine.layout.count},), got {np.shape(vector)}"
             )
+        check_values("the parameter vector", vector, engine.wide)
         engine.write(PARAMS, vector)
 
     @_on_device
@@ -426,7 +440,8 @@ class Trainer:
         """Overwrite some parameters by name.
 
         Raises:
-            InputError: there is no parameter of a name, or a shape is another.
+            InputError: there is no parameter of a name, a shape is another, or a value is no finite
+                number.
         """
         self._trained().write_named(PARAMS, values)
 
@@ -440,8 +455,10 @@ class Trainer:
 
         Raises:
             SaveError: it can't be written; what was there before still is.
+            NonFiniteError: a parameter is NaN or infinite: such a file would be of no use.
             InputError: nothing was trained yet.
         """
+        self._trained().check_finite()
         if extra is not None:
             self.extra = extra
         checkpoint.save(path, *state.collect(self))
@@ -596,8 +613,10 @@ class Trainer:
             if self.saved_to
             else "No checkpoint was kept; callbacks=[Checkpoint(path)] keeps one"
         )
+        state = "of no use any more" if error.spoiled else "those of the step before"
         return NonFiniteError(
-            f"epoch {self.epoch + 1}, {error}. The parameters are those of the step before. Usual "
-            f"remedies: a lower learning rate (now {self.optimizer.lr:g}), clip_norm=1.0, "
-            f"standardised inputs and targets. {kept}."
+            f"epoch {self.epoch + 1}, {error}. The parameters are {state}. Usual remedies: a lower "
+            f"learning rate (now {self.optimizer.lr:g}), clip_norm=1.0, standardised inputs and "
+            f"targets. {kept}.",
+            spoiled=error.spoiled,
         )

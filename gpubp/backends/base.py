@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from gpubp.errors import PlanError
 from gpubp.kernels.contract import dtype_name
 from gpubp.plan.build import Rows
@@ -153,6 +155,14 @@ class Backend(ABC):
     def adopt(self, array: Any) -> Any:
         """Return an array of any library as one that the checks at the door can read, uncopied."""
         return array
+
+    def finite(self, vector: Array) -> bool:
+        """Return whether all elements of a vector of the backend's are finite."""
+        if self.xp is np:  # a sum is one pass without a temporary, and rarely overflows
+            with np.errstate(over="ignore", invalid="ignore"):
+                if np.isfinite(np.add.reduce(vector)):
+                    return True
+        return bool(self.xp.all(self.xp.isfinite(vector)))
 
     def holds(self, array: Any) -> bool:
         """Return whether an adopted array is on the device, so that it need not be moved."""
