@@ -22,11 +22,10 @@ import numpy as np
 from gpubp import files
 from gpubp.errors import InputError, unknown_name, warn
 from gpubp.history import CLERICAL, Record, larger_is_better
+from gpubp.liveline import LiveLine
 from gpubp.settings import Rule
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
-
     from gpubp.history import History
     from gpubp.trainer import Trainer
 
@@ -383,7 +382,7 @@ class ProgressLine(Callback):
 
     def __init__(self, file: TextIO | None = None) -> None:
         self._file = file
-        self._bar: Bar | None = None
+        self._bar: LiveLine | None = None
 
     def on_fit_start(self, trainer: Trainer, run: Run) -> bool | None:  # noqa: D102
         self._run = run
@@ -391,14 +390,9 @@ class ProgressLine(Callback):
         self._metric = ""  # the last of the epoch before, such as val_accuracy
         if self._out.isatty() and os.environ.get("TERM") != "dumb":
             self._drawn = -math.inf
-            self._bar = _bar(self._out)
+            self._bar = LiveLine(self._out, run.epochs * run.steps_per_epoch, run.batch_size)
             self._bar.start()
-            steps = run.steps_per_epoch
-            self._task = self._bar.add_task(
-                "", total=run.epochs * steps, completed=(trainer.epoch - run.first_epoch) * steps,
-                epoch=trainer.epoch + 1, last=run.last_epoch, step=0, steps=steps,
-                numbers="", rate="",
-            )  # fmt: skip
+            self._bar.note((trainer.epoch - run.first_epoch) * run.steps_per_epoch)
         return None
 
     @property
@@ -432,30 +426,16 @@ class ProgressLine(Callback):
 
     def _show(self, epoch: int, step: int, loss: float) -> None:
         assert self._bar is not None
-        done = (epoch - 1 - self._run.first_epoch) * self._run.steps_per_epoch + step
-        numbers = f"loss {loss:.4g} {self._metric}"
-        self._bar.update(self._task, completed=done, epoch=epoch, step=step, numbers=numbers)
+        run = self._run
+        done = (epoch - 1 - run.first_epoch) * run.steps_per_epoch + step
         now = time.monotonic()
-        if now >= self._drawn + _LINE_SECONDS:  # an epoch can take less time than drawing it
-            self._drawn = now
-            speed = self._bar.tasks[0].speed
-            rate = "" if speed is None else f"{speed * self._run.batch_size:,.0f} samples/s"
-            self._bar.update(self._task, rate=rate, refresh=True)
-
-
-def _bar(out: TextIO) -> Bar:
-    """Return the live line; it is drawn when it is told to, by no thread of its own."""
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
-
-    return Progress(
-        TextColumn("epoch {task.fields[epoch]}/{task.fields[last]}"),
-        BarColumn(bar_width=None),
-        TextColumn("step {task.fields[step]}/{task.fields[steps]}"),
-        TextColumn("{task.fields[numbers]}"),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-        console=Console(file=out),
-        auto_refresh=False,
-        expand=True,
-    )
+        over = done == run.epochs * run.steps_per_epoch
+        if now < self._drawn + _LINE_SECONDS and not over:
+            return  # an epoch can take less time than drawing it
+        self._drawn = now
+        self._bar.note(done)
+        self._bar.draw(
+            f"epoch {epoch}/{run.last_epoch}",
+            f"step {step}/{run.steps_per_epoch}",
+            f"loss {loss:.4g} {self._metric}".rstrip(),
+        )

@@ -14,7 +14,14 @@ ROOT = Path(__file__).parents[1]
 RANKS = [
     ["gpubp.errors"],
     ["gpubp.kernels"],
-    ["gpubp.registry", "gpubp.settings", "gpubp.streams", "gpubp.files", "gpubp.ops"],
+    [
+        "gpubp.registry",
+        "gpubp.settings",
+        "gpubp.streams",
+        "gpubp.files",
+        "gpubp.ops",
+        "gpubp.liveline",
+    ],
     ["gpubp.plan"],
     ["gpubp.initializers", "gpubp.data", "gpubp.schedules", "gpubp.history", "gpubp.checkpoint"],
     ["gpubp.layers", "gpubp.losses", "gpubp.optimizers"],

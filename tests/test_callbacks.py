@@ -32,6 +32,7 @@ from gpubp.callbacks import (
 )
 from gpubp.errors import InputError, SaveError
 from gpubp.history import History
+from gpubp.liveline import fitted
 
 losses = st.lists(st.sampled_from([0.1, 0.2, 0.5, 1.0, math.nan, math.inf]), max_size=25)
 
@@ -327,10 +328,10 @@ def test_a_plain_line_an_epoch_where_there_is_no_terminal() -> None:
     ]
 
 
-def on_a_terminal(code: str) -> str:
-    """Run code whose standard error is a terminal of 100 columns; return all that it shows."""
+def on_a_terminal(code: str, columns: int = 100) -> str:
+    """Run code whose standard error is a terminal; return all that it shows."""
     controller, terminal = pty.openpty()
-    environment = {**os.environ, "COLUMNS": "100", "TERM": "xterm"}
+    environment = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm"}
     shown = b""
     with subprocess.Popen(
         [sys.executable, "-c", code], stderr=terminal, env=environment
@@ -368,6 +369,41 @@ def test_a_live_line_on_a_terminal() -> None:
     assert "step 50/50 loss 0.5 val_accuracy 0.875" in last
     assert "samples/s" in last
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")  # the cursor is shown again
+
+
+@pytest.mark.parametrize(
+    ("width", "parts", "bar"),
+    [
+        (30, ["epoch 3/6", "loss 0.13 val_accuracy 0.955"], 0),
+        (38, ["epoch 3/6", "loss 0.13 val_accuracy 0.955"], 0),
+        (45, ["epoch 3/6", "loss 0.13 val_accuracy 0.955", "00:02"], 0),
+        (60, ["epoch 3/6", "loss 0.13 val_accuracy 0.955", "00:02"], 15),
+        (78, ["epoch 3/6", "step 20/40", "loss 0.13 val_accuracy 0.955", "00:02"], 22),
+        (
+            100,
+            ["epoch 3/6", "step 20/40", "loss 0.13 val_accuracy 0.955", "3,048 samples/s", "00:02"],
+            28,
+        ),
+    ],
+)
+def test_what_has_room_in_the_live_line(width: int, parts: list[str], bar: int) -> None:
+    found = fitted(
+        width, "epoch 3/6", "loss 0.13 val_accuracy 0.955",
+        left="00:02", step="step 20/40", rate="3,048 samples/s",
+    )  # fmt: skip
+    assert found == (parts, bar)
+    if bar:
+        assert sum(len(part) + 1 for part in parts) + bar == width
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_live_line_in_a_narrow_terminal_loses_no_number(width: int) -> None:
+    shown = on_a_terminal(_LIVE, width)
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).replace("\r", "\n").split("\n")
+    last = [line for line in lines if line.strip()][-1]
+    assert len(last) < width
+    assert last.startswith("epoch 6/6 ")
+    assert "loss 0.5 val_accuracy 0.875" in last
 
 
 def test_the_live_line_is_not_drawn_for_every_short_epoch() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,20 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubp import files
 from gpubp.backends import DEVICES
 from gpubp.cli.params import Command, GroupedOption, Name
 from gpubp.cli.progress import compilation_shown
 from gpubp.data.prepare import Recipe
 from gpubp.data.target import Target
 from gpubp.devices import PRECISIONS
-from gpubp.errors import InputError
+from gpubp.errors import InputError, SaveError
+from gpubp.kernels.numba import compiled
 from gpubp.trainer import Trainer
 
 FILE = "model.safetensors"
+
+_NO_GPU = " (not cuda, because "  # how devices.py begins to say why there is none
 
 argument = click.argument("model_path", metavar="MODEL", type=click.Path(path_type=Path))
 
@@ -82,9 +87,34 @@ def check_there(path: Path) -> Path:
 
 
 def describe(trainer: Trainer) -> None:
-    """Say where it is computed, and in what precision if that is not the usual one."""
+    """Say where it is computed, and in what precision if that is not the usual one.
+
+    Why no GPU is used, where none was asked for, is said once on a machine, and by 'gpubp devices'.
+    """
     precision = "" if trainer.precision == "fp32" else f", in {trainer.precision}"
-    click.echo(f"device: {trainer.device_reason}{precision}")
+    where, why, advice = trainer.device_reason.partition(_NO_GPU)
+    if why and _was_said(advice):
+        why = advice = ""
+    click.echo(f"device: {where}{why}{advice}{precision}")
+
+
+def _said() -> Path:
+    """Return the file of the advice that was given on this machine."""
+    return compiled.folder().parent / "advice"
+
+
+def _was_said(advice: str) -> bool:
+    """Return whether an earlier process has given this advice here; note that it is given now."""
+    place = _said()
+    try:
+        if place.read_text(encoding="utf-8") == advice:
+            return True
+    except (OSError, ValueError):  # not there yet, or nothing of ours
+        pass
+    # A place that can't be written to only means that it is said again.
+    with contextlib.suppress(SaveError):
+        files.write(place, advice.encode())
+    return False
 
 
 def arrays(

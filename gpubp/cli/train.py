@@ -210,9 +210,9 @@ def _begin(
     options = settings.settle(options, prepared)
     folder.check_free(paths, options, overwrite=overwrite)
     trainer = run.new_trainer(options, prepared, place, paths.way_to(options.data))
+    run.describe(options, prepared, trainer)
     if paths.model.exists():
         click.echo(f"the earlier model in {paths.folder} is replaced, as asked")
-    run.describe(options, prepared, trainer)
     if not run.fit(options, prepared, trainer, paths, resume=False):
         return False
     run.finish(options, prepared, trainer, paths)

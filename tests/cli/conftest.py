@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from gpubp.cli import model
 from gpubp.cli.main import main
 
 # Little enough to be trained in a moment.
@@ -15,8 +16,10 @@ SMALL = ("--hidden", "8", "--epochs", "3", "--backend", "numpy")
 
 
 @pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path, monkeypatch):
+def in_a_folder_of_its_own(tmp_path, tmp_path_factory, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    advice = tmp_path_factory.mktemp("said") / "advice"
+    monkeypatch.setattr(model, "_said", lambda: advice)
     monkeypatch.delenv("GPUBP_DEVICE", raising=False)
 
 

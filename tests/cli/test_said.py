@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from gpubp import devices
 from gpubp.callbacks import Progress, Run
+from gpubp.cli import model
 from gpubp.cli.options import Options, settle
 from gpubp.cli.units import Line, Table, Units
 from gpubp.data.prepare import prepare
@@ -136,6 +138,37 @@ def test_a_picture_that_cannot_be_drawn_costs_no_run(gpubp, monkeypatch):
     assert result.out.splitlines()[-1].startswith("test: accuracy")
 
 
+class TestAdvice:
+    """Why no GPU is used is said once on a machine; what was asked for is said each time."""
+
+    @pytest.fixture
+    def driver(self, monkeypatch):
+        monkeypatch.setattr(devices, "cuda_problem", lambda *_: "there is no driver; install one")
+
+    def test_once(self, gpubp, driver, monkeypatch):
+        options = ("--hidden", "8", "--epochs", "2", "--threads", "1", "--gemm", "tiles")
+        first = gpubp("train", "iris", *options).out.splitlines()[0]
+        assert first == "device: cpu with numba (not cuda, because there is no driver; install one)"
+        second = gpubp("train", "iris", *options, "--overwrite").out.splitlines()[0]
+        assert second == "device: cpu with numba"
+        monkeypatch.setattr(devices, "cuda_problem", lambda *_: "it is too old; install a newer")
+        third = gpubp("train", "iris", *options, "--overwrite").out.splitlines()[0]
+        assert third.endswith("(not cuda, because it is too old; install a newer)")
+
+    def test_what_was_asked_for(self, gpubp, driver):
+        for _ in range(2):
+            said = gpubp("train", "iris", *SMALL, "--overwrite").out.splitlines()[0]
+            assert said == "device: cpu with numpy (as asked)"
+
+    def test_where_nothing_can_be_kept(self, gpubp, driver, monkeypatch):
+        monkeypatch.setattr(model, "_said", lambda: Path("/proc/none/advice"))
+        options = ("--hidden", "8", "--epochs", "2", "--threads", "1", "--gemm", "tiles")
+        for _ in range(2):
+            result = gpubp("train", "iris", *options, "--overwrite")
+            assert result.code == 0
+            assert "(not cuda, because there is no driver" in result.out
+
+
 class TestDefaults:
     @staticmethod
     def settled(table, **given):
@@ -174,12 +207,12 @@ class TestLines:
         out.isatty = lambda: terminal
         line = Line(Units(10.0, 2))
         line._file = out
-        model = type("Model", (), {"epoch": 0})()
-        line.on_fit_start(model, Run(0, epochs, 4, 8, 32))
+        trainer = type("Model", (), {"epoch": 0})()
+        line.on_fit_start(trainer, Run(0, epochs, 4, 8, 32))
         for epoch in range(1, epochs + 1):
-            line.on_progress(model, Progress(epoch, 4, 4, 0.5))
+            line.on_progress(trainer, Progress(epoch, 4, 4, 0.5))
             line.on_epoch_end(
-                model,
+                trainer,
                 {"epoch": epoch, "step": 4 * epoch, "loss": 0.5, "lr": 0.1, "rmse": 2.0,
                  "seconds": 1.0, "samples_per_second": 32.0},
             )  # fmt: skip
@@ -197,8 +230,8 @@ class TestLines:
 
 
 def test_the_history_file_is_in_the_unit(tmp_path):
-    model = type("Model", (), {})()
-    model.history = Units(1.0, 0).history([{"epoch": 1, "loss": 0.5, "rmse": 2.0}])
+    trainer = type("Model", (), {})()
+    trainer.history = Units(1.0, 0).history([{"epoch": 1, "loss": 0.5, "rmse": 2.0}])
     table = Table(tmp_path / "history.csv", Units(10.0, 2))
-    table.on_fit_end(model)
+    table.on_fit_end(trainer)
     assert read(tmp_path / "history.csv") == [{"epoch": "1", "loss": "50.0", "rmse": "20.0"}]
