@@ -10,7 +10,6 @@ import click
 # What can be said in place of an argument that no option is for.
 _OTHERWISE = {
     "No checkpoint was kept; callbacks=[Checkpoint(path)] keeps one": "No epoch was saved yet",
-    "load it with gpubp.Trainer.load": "load it in Python with gpubp.Trainer.load",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def check_there(path: Path) -> Path:
     return file
 
 
-def describe(trainer: Trainer) -> None:
+def describe(trainer: Trainer, say: Callable[[str], None] = click.echo) -> None:
     """Say where it is computed, and in what precision if that is not the usual one.
 
     Why no GPU is used, where none was asked for, is said once on a machine, and by 'gpubp devices'.
@@ -95,7 +96,7 @@ def describe(trainer: Trainer) -> None:
     where, why, advice = trainer.device_reason.partition(_NO_GPU)
     if why and _was_said(advice):
         why = advice = ""
-    click.echo(f"device: {where}{why}{advice}{precision}")
+    say(f"device: {where}{why}{advice}{precision}")
 
 
 def _said() -> Path:

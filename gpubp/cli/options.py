@@ -20,12 +20,15 @@ from gpubp.losses import LOSSES
 from gpubp.schedules import SCHEDULES, Span
 from gpubp.trainer import Trainer
 
+# Measured on 109 small real tables with three seeds each, against Ridge and logistic regression.
 EPOCHS = 30  # at least, unless --epochs says how many
-STEPS = 3000  # as many epochs as make so many steps, where 30 make fewer
+STEPS = 1000  # as many epochs as make so many steps, where 30 make fewer
 DROPOUT = 0.2  # of a classifier
-L2 = 0.003
-KEEP = ("best", "last")
 LR = 0.003  # of the optimizers that scale each step by the gradient's size, as Adam does
+PRIOR = 10.0  # l2 times the training rows: what is known beforehand weighs less, the more rows
+L2 = 0.1  # at most
+KEEP = ("auto", "best", "last")
+CHOOSERS = 20  # validation rows at least to choose an epoch by; the luck of fewer chooses worse
 
 _ADAPTIVE = ("adam", "adamw", "rmsprop")
 
@@ -46,7 +49,7 @@ class Options:
     optimizer: str
     lr: float | None
     schedule: str
-    l2: float
+    l2: float | None
     clip_norm: float | None
     epochs: int | None
     batch_size: int
@@ -69,7 +72,7 @@ class Options:
 
 
 def settle(options: Options, prepared: Prepared) -> Options:
-    """Return the options with what the data decide filled in: loss, dropout, rate and epochs."""
+    """Return the options with what the data decide filled in, such as loss and epochs."""
     classes = prepared.recipe.target.classes
     rows = len(prepared.rows.train)
     steps = -(-rows // min(options.batch_size, rows))
@@ -77,6 +80,7 @@ def settle(options: Options, prepared: Prepared) -> Options:
         "loss": "softmax_cross_entropy" if classes else "squared_error",
         "dropout": DROPOUT if classes else 0.0,
         "lr": LR if options.optimizer in _ADAPTIVE else None,
+        "l2": min(L2, PRIOR / rows),
         "epochs": max(EPOCHS, -(-STEPS // steps)),
     }
     return replace(options, **{n: v for n, v in given.items() if getattr(options, n) is None})
@@ -101,8 +105,8 @@ def saved(trainer: Trainer, parameters: Iterable[click.Parameter], where: object
         values["hidden"] = tuple(values["hidden"])
         for name, value in values.items():
             _check(kinds[name], value)
-        if values["epochs"] is None or values["loss"] is None:
-            raise ValueError("epochs or loss is None")
+        if None in (values["epochs"], values["loss"], values["l2"], values["dropout"]):
+            raise ValueError("what the data decide is None")
         return Options(**values)
     except (KeyError, TypeError, ValueError, click.BadParameter) as error:
         said = error.format_message() if isinstance(error, click.BadParameter) else repr(error)

@@ -11,8 +11,8 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubp import files
 from gpubp.cli import model
+from gpubp.cli.output import Output
 from gpubp.cli.progress import compilation_shown
 from gpubp.data.prepare import Recipe
 from gpubp.data.table import load
@@ -28,10 +28,11 @@ from gpubp.trainer import Trainer
     type=click.Path(path_type=Path, dir_okay=False),
     default="predictions.csv",
     show_default=True,
-    help="The file to write.",
+    help="The file to write; - for the standard output.",
 )
+@click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
 @model.with_device
-def command(model_path: Path, data: str, out: Path, **place: Any) -> None:
+def command(model_path: Path, data: str, out: Path, overwrite: bool, **place: Any) -> None:
     """Write a model's predictions for the rows of DATA.
 
     MODEL is the file that 'gpubp train' wrote, or its folder. DATA is read and
@@ -42,16 +43,17 @@ def command(model_path: Path, data: str, out: Path, **place: Any) -> None:
     Examples:
       gpubp predict gpubp-run new.csv
       gpubp predict gpubp-run/model.safetensors new.csv --out answers.csv
+      gpubp predict gpubp-run new.csv --out - | head
     """
     for path in (Path(data), model_path):
         if path.exists() and out.exists() and path.samefile(out):
             raise InputError(f"--out {out} would overwrite what is read from it; name another file")
-    files.check_writable(out)
+    output = Output(out, overwrite=overwrite)
     trainer, recipe = model.load_model(model_path, **place)
-    model.describe(trainer)
+    model.describe(trainer, output.say)
     X, notes = recipe.preprocessing.apply(load(data))
     for note in notes:
-        click.echo(f"  {note}")
+        output.say(f"  {note}")
     with compilation_shown():
         columns = _columns(trainer, recipe, X)
     text = io.StringIO()
@@ -60,8 +62,8 @@ def command(model_path: Path, data: str, out: Path, **place: Any) -> None:
     # As texts, because a float32 that became a Python float would show digits that it never had.
     texts = (column.astype(np.dtypes.StringDType()).tolist() for column in columns.values())
     writer.writerows(zip(*texts, strict=True))
-    files.write(out, text.getvalue().encode())
-    click.echo(f"predictions: {out}, {len(X)} rows")
+    output.write(text.getvalue())
+    output.say(f"predictions: {out}, {len(X)} rows")
 
 
 def _columns(trainer: Trainer, recipe: Recipe, X: NDArray[Any]) -> dict[str, NDArray[Any]]:

@@ -14,7 +14,7 @@ from gpubp import checkpoint
 from gpubp.callbacks import Callback, Checkpoint, EarlyStopping
 from gpubp.cli import model
 from gpubp.cli.folder import Files
-from gpubp.cli.options import Options
+from gpubp.cli.options import CHOOSERS, Options
 from gpubp.cli.progress import compilation_shown
 from gpubp.cli.units import Line, Table, Units
 from gpubp.data.prepare import Prepared, prepare
@@ -69,6 +69,7 @@ def new_trainer(
         DeviceMemoryError: the machine has not the memory that the network needs.
     """
     assert options.loss is not None
+    assert options.l2 is not None
     classes = len(prepared.recipe.target.classes)
     layers: list[Layer] = []
     for width in options.hidden:
@@ -138,7 +139,7 @@ def fit(options: Options, prepared: Prepared, trainer: Trainer, paths: Files, re
     if len(rows.validation):
         validation = model.arrays(trainer, prepared.X, prepared.y, rows.validation)
     callbacks: list[Callback] = [Line(shown), Table(paths.history, shown)]
-    stopping = _stopping(options, validation is not None)
+    stopping = _stopping(options, len(rows.validation))
     if stopping is not None:
         callbacks.append(stopping)
     trainer.extra |= {"options": asdict(options), "complete": False}
@@ -165,12 +166,16 @@ def fit(options: Options, prepared: Prepared, trainer: Trainer, paths: Files, re
     return True
 
 
-def _stopping(options: Options, watched: bool) -> EarlyStopping | None:
-    """Return what keeps the best epoch and ends the run; None where nothing does."""
-    best = options.keep == "best"
-    if options.patience is None and not (best and watched):
+def _stopping(options: Options, watched: int) -> EarlyStopping | None:
+    """Return what keeps the best epoch and ends the run; None where nothing does.
+
+    ``watched`` are the validation rows.
+    """
+    if options.patience is not None:
+        return EarlyStopping(patience=options.patience, restore_best=options.keep != "last")
+    if options.keep == "last" or watched < (CHOOSERS if options.keep == "auto" else 1):
         return None
-    return EarlyStopping(patience=options.patience or _ENDLESS, restore_best=best)
+    return EarlyStopping(patience=_ENDLESS)
 
 
 def _how_to_go_on(trainer: Trainer, paths: Files) -> str:
@@ -186,7 +191,7 @@ def _how_to_go_on(trainer: Trainer, paths: Files) -> str:
 def finish(options: Options, prepared: Prepared, trainer: Trainer, paths: Files) -> None:
     """Draw and name the files, and last of all test on the held-out rows."""
     kept = int(trainer.extra["kept"])
-    watched = len(prepared.rows.validation) > 0
+    watched = len(prepared.rows.validation)
     click.echo(_kept(options, trainer, kept, watched))
     history = units(prepared, trainer).history(trainer.history)
     drawn = True
@@ -203,13 +208,15 @@ def finish(options: Options, prepared: Prepared, trainer: Trainer, paths: Files)
     click.echo(_test(prepared, trainer))
 
 
-def _kept(options: Options, trainer: Trainer, kept: int, watched: bool) -> str:
-    """Return which epoch's weights the model has, and why."""
+def _kept(options: Options, trainer: Trainer, kept: int, watched: int) -> str:
+    """Return which epoch's weights the model has, and why; ``watched`` are the validation rows."""
     ended = f"; --patience {options.patience} ended the run" if trainer.extra["stopped"] else ""
     if options.keep == "last":
         why = "the last, as asked"
-    elif watched or ended:
+    elif _stopping(options, watched) is not None:
         why = f"the best by {'validation' if watched else 'training'} loss"
+    elif watched:
+        why = f"the last, because {watched} validation rows are too few to choose by (--keep best)"
     else:
         why = "the last, because no rows were held out to choose by (--validation-fraction)"
     return f"kept: epoch {kept} of {trainer.epoch}, {why}{ended}"

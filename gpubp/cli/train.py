@@ -104,11 +104,19 @@ def _named(
     "Training",
     "--l2",
     Number(0),
-    settings.L2,
-    "Penalty on the weights: l2/2 times the sum of their squares.",
+    None,
+    "Penalty on the weights: l2/2 times the sum of their squares; otherwise l2 is "
+    f"{settings.PRIOR:g} divided by the training rows, {settings.L2:g} at most.",
 )
 @_option("Training", "--clip-norm", _POSITIVE, None, "Largest norm of a gradient; otherwise any.")
-@_named("Training", "--keep", settings.KEEP, "best", "The epoch kept, by validation loss or")
+@_named(
+    "Training",
+    "--keep",
+    settings.KEEP,
+    "auto",
+    "Which epoch's weights; auto is the best by validation loss if "
+    f"{settings.CHOOSERS} rows or more tell it, otherwise the last",
+)
 @_option(
     "Training",
     "--patience",

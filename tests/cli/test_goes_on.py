@@ -12,7 +12,7 @@ from gpubp.trainer import Trainer
 from .test_train import assert_equal_models
 
 RUN = Path("gpubp-run")
-OPTIONS = ("iris", "--hidden", "8", "--backend", "numpy", "--lr", "0.01")
+OPTIONS = ("iris", "--hidden", "8", "--backend", "numpy", "--lr", "0.01", "--keep", "best")
 
 
 @pytest.mark.parametrize("schedule", ["constant", "step"])
@@ -89,7 +89,8 @@ def test_its_data_may_be_named_anew(gpubp, passengers, tmp_path):
         ("epochs", 1.5), ("epochs", "3"), ("epochs", None), ("epochs", 10**20), ("hidden", "8"),
         ("hidden", [0]), ("seed", None), ("seed", -1), ("validation_fraction", 5),
         ("validation_fraction", float("nan")), ("test_fraction", "x"), ("batch_size", 0),
-        ("patience", -1), ("loss", "os.system"), ("data", 5), ("keep", "worst"), ("nonsense", 1),
+        ("patience", -1), ("l2", None), ("dropout", None), ("loss", None),
+        ("loss", "os.system"), ("data", 5), ("keep", "worst"), ("nonsense", 1),
     ],
 )  # fmt: skip
 def test_options_that_no_command_line_could_have_given(gpubp, name, value):

@@ -81,7 +81,16 @@ def test_losses_grow_with_the_unit(loss, power):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ((), "kept: epoch {best} of 12, the best by validation loss"),
+        (("--keep", "best"), "kept: epoch {best} of 12, the best by validation loss"),
+        (
+            (),
+            "kept: epoch 12 of 12, the last, because 15 validation rows are too few to choose by "
+            "(--keep best)",
+        ),
+        (
+            ("--validation-fraction", "0.2"),
+            "kept: epoch {best} of 12, the best by validation loss",
+        ),
         (("--keep", "last"), "kept: epoch 12 of 12, the last, as asked"),
         (
             ("--validation-fraction", "0"),
@@ -99,7 +108,8 @@ def test_which_epoch_is_kept(gpubp, options, said):
     assert best < 12, "the best should not be the last"
     assert said.format(best=best) in result.out
     if watched:
-        prepared = prepare(load("iris"), validation=0.1, test=0.2, seed=0)
+        fraction = 0.2 if "0.2" in options else 0.1
+        prepared = prepare(load("iris"), validation=fraction, test=0.2, seed=0)
         rows = prepared.rows.validation
         loss = trainer.evaluate(prepared.X[rows], prepared.y[rows])["loss"]
         kept = trainer.extra["kept"]
@@ -116,7 +126,8 @@ def test_the_picture_rings_the_epoch_that_is_kept(gpubp, monkeypatch):
         return real(figure, *arguments, **options)
 
     monkeypatch.setattr(Figure, "savefig", spy)
-    gpubp("train", "iris", "--hidden", "8", "--epochs", "12", "--lr", "0.5", "--backend", "numpy")
+    options = ("--hidden", "8", "--epochs", "12", "--lr", "0.5", "--keep", "best")
+    gpubp("train", "iris", *options, "--backend", "numpy")
     trainer = Trainer.load(RUN / "model.safetensors")
     kept = trainer.extra["kept"]
     expected = [
@@ -179,19 +190,25 @@ class TestDefaults:
 
     def test_of_classes(self):
         options = self.settled("iris")  # 105 rows: 4 steps an epoch
-        assert (options.loss, options.epochs) == ("softmax_cross_entropy", 750)
-        assert options.dropout == 0.2
+        assert (options.loss, options.epochs) == ("softmax_cross_entropy", 250)
+        assert (options.dropout, options.l2) == (0.2, 10 / 105)
 
     def test_of_values(self):
         options = self.settled("diabetes")  # 310 rows
-        assert (options.loss, options.epochs, options.dropout) == ("squared_error", 300, 0)
+        assert (options.loss, options.epochs, options.dropout) == ("squared_error", 100, 0)
+        assert options.l2 == 10 / 310
 
     def test_of_a_large_table(self):
         assert self.settled("digits", batch_size=8).epochs == 30  # 1259 rows: 4710 steps
 
+    def test_the_penalty_of_few_rows_is_bounded(self, tmp_path):
+        lines = [f"{i},{i * 7 % 10 / 3}" for i in range(40)]
+        (tmp_path / "d.csv").write_text("\n".join(["a,y", *lines]))
+        assert self.settled("d.csv").l2 == 0.1
+
     def test_what_is_given_stays(self):
-        options = self.settled("diabetes", epochs=7, dropout=0.5, lr=0.1, loss="huber")
-        assert (options.epochs, options.dropout, options.lr) == (7, 0.5, 0.1)
+        options = self.settled("diabetes", epochs=7, dropout=0.5, lr=0.1, loss="huber", l2=0.0)
+        assert (options.epochs, options.dropout, options.lr, options.l2) == (7, 0.5, 0.1, 0)
         assert options.loss == "huber"
 
     @pytest.mark.parametrize(("optimizer", "lr"), [("adam", 0.003), ("sgd", None)])

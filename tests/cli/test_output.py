@@ -1,0 +1,67 @@
+"""Where predictions go: to a file that was not there, or to a stream."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import SMALL
+
+PREDICT = f"{sys.executable} -m gpubp predict gpubp-run iris"
+
+
+@pytest.fixture
+def answers(gpubp):
+    """The predictions of a model, as they are written to a file."""
+    assert gpubp("train", "iris", *SMALL).code == 0
+    assert gpubp("predict", "gpubp-run", "iris", "--out", "right.csv").code == 0
+    text = Path("right.csv").read_text()
+    assert len(text.splitlines()) == 151
+    return text
+
+
+@pytest.mark.parametrize("out", ["-", "/dev/stdout"])
+def test_the_standard_output_has_the_predictions_and_nothing_else(gpubp, answers, out):
+    result = gpubp("predict", "gpubp-run", "iris", "--out", out)
+    assert result.code == 0, result.err
+    assert result.out == answers
+    assert result.errors[0].startswith("device: cpu")
+    assert result.errors[-1] == f"predictions: {out}, 150 rows"
+    assert sorted(os.listdir()) == ["gpubp-run", "right.csv"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"{PREDICT} --out - | cat > out.csv",
+        f"{PREDICT} --out /dev/stdout > out.csv",
+        f"{PREDICT} --out /dev/fd/5 5> out.csv",
+        f"mkfifo pipe; cat pipe > out.csv & {PREDICT} --out /dev/fd/5 5> pipe; wait",
+    ],
+)
+def test_streams_of_a_shell(answers, line):
+    done = subprocess.run(
+        ["sh", "-c", line], capture_output=True, text=True, check=False, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    assert Path("out.csv").read_text() == answers
+
+
+def test_a_file_that_is_there_is_not_replaced_unasked(gpubp, answers):
+    Path("predictions.csv").write_text("mine\n")
+    result = gpubp("predict", "gpubp-run", "iris")
+    assert result.code == 2
+    assert (
+        "predictions.csv is there; name another file with --out, or say --overwrite" in result.err
+    )
+    assert Path("predictions.csv").read_text() == "mine\n"
+    assert gpubp("predict", "gpubp-run", "iris", "--overwrite").code == 0
+    assert Path("predictions.csv").read_text() == answers
+
+
+def test_a_full_device(gpubp, answers):
+    result = gpubp("predict", "gpubp-run", "iris", "--out", "/dev/full")
+    assert result.code == 1
+    assert "cannot write /dev/full: No space left on device" in result.err
