@@ -29,6 +29,7 @@ from gpubp.plan import build
 from gpubp.plan.build import CORRECT, LOSS, SLOT, SQUARED_ERRORS, Inputs, Rows
 from gpubp.plan.fuse import fuse
 from gpubp.plan.ir import COUNTERS, COUNTS, GRADS, PARAMS, ROUNDED, SUMS, Buffer, Plan, describe
+from gpubp.recent import Recent
 from gpubp.streams import SHUFFLE
 
 _CHUNK_SECONDS = 0.2  # how long a run may go on before progress is shown
@@ -36,6 +37,9 @@ EVALUATION_ROWS = 1024
 
 # Of a row of the data: its places in the epoch's order, and while that is drawn a few more numbers.
 _ORDER_BYTES = 48
+# Executables that are kept: of a run at most two minibatches and two lengths to evaluate, and the
+# lengths that were predicted lately. Many lengths would fill the memory one by one.
+_KEPT = {"least": 8, "most": 32, "room": 64 << 20}
 
 _ROW, _STEP, _START, _SEED = range(4)  # in the vector of counters
 
@@ -86,7 +90,7 @@ class Engine:
         # The same parameters with counters of its own, for evaluation and prediction.
         self._sweeping = {**self.vectors, **self._own_counters()}
         self._loss_of_rows = 0.0  # of the rows of this epoch that are done
-        self._executables: dict[tuple[object, ...], Executable] = {}
+        self._executables: Recent[Executable] = Recent(lambda executable: executable.bytes, **_KEPT)
 
     def read(self, name: str) -> NDArray[Any]:
         """Return a copy of a vector over the parameters on the host, without gaps between them."""
@@ -234,8 +238,8 @@ class Engine:
 
     def release(self, *kinds: str) -> None:
         """Let go of the data that plans of these kinds were bound to; of all kinds, if none."""
-        for (kind, *_), executable in self._executables.items():
-            if not kinds or kind in kinds:
+        for key, executable in self._executables.items():
+            if not kinds or key[0] in kinds:
                 executable.release()
 
     def prepare(self, data: Data, rates: Array, batch_size: int) -> None:
@@ -424,11 +428,11 @@ class Engine:
 
     def _executable(self, kind: str, inputs: Inputs, rows: int, indexed: bool) -> Executable:
         """Return the executable for a kind of plan, made at first need."""
-        key = (kind, inputs, rows, indexed)
-        if key not in self._executables:
-            plans = self._plans(kind, inputs, rows, indexed)
-            self._executables[key] = self.backend.prepare(plans)
-        return self._executables[key]
+
+        def make() -> Executable:
+            return self.backend.prepare(self._plans(kind, inputs, rows, indexed))
+
+        return self._executables.get_or_make((kind, inputs, rows, indexed), make)
 
     def _plans(self, kind: str, inputs: Inputs, rows: int, indexed: bool) -> Sequence[Plan]:
         """Return the plans of a kind for the shares of a minibatch."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from gpubp.errors import PlanError
+from gpubp.kernels.bfloat16 import stored
 from gpubp.kernels.contract import dtype_name
 from gpubp.plan.build import Rows
 from gpubp.plan.ir import ANY, TRANSIENT, Buffer, Call, Plan
@@ -46,8 +47,18 @@ class Executable(ABC):
         self.plans = tuple(plans)
         self.plan = plans[0]
         self.data: dict[str, Array] = {}
+        self.layouts: tuple[Layout, ...] = ()  # of the plans
         self.bound = False  # wholly, which after a Ctrl-C in between it may not be
         self._known_steps, self._known_seconds = 0, 0.0  # of the last run
+
+    @property
+    def bytes(self) -> int:
+        """The bytes that the plans' transient buffers take."""
+        return sum(
+            np.dtype(stored(dtype)).itemsize * length
+            for layout in self.layouts
+            for dtype, length in layout.lengths.items()
+        )
 
     def steps_in(self, seconds: float) -> int:
         """Return how many steps would take so long, going by the last run; 1 before the first.

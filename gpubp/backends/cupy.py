@@ -151,6 +151,7 @@ class CupyExecutable(Executable):
         self.backend = backend
         needs = Needs.of(plan)
         self.layout = needs.layout
+        self.layouts = (self.layout,)
         verify(plan, self.layout, alignment=ALIGNMENT)
         zeros = self.driver.zeros
         self._transient = {

@@ -8,7 +8,6 @@ threads side by side or on one thread, with the same result.
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -23,6 +22,7 @@ from gpubp.backends.numba_choices import Choice, Chooser
 from gpubp.backends.numba_program import Share, Writer, aligned, entries_of
 from gpubp.backends.numba_units import UnitWriter
 from gpubp.backends.team import Team
+from gpubp.guard import Guard
 from gpubp.interrupts import stopping
 from gpubp.kernels.numba import ahead, blas, compiled, eager, entry, order, runner
 from gpubp.plan.build import Rows
@@ -59,7 +59,7 @@ class NumbaBackend(Backend):
         check(threads, gemm, shares, share_by)
         self.threads = self.max_shares = threads
         self.team = Team(threads)
-        self.busy = threading.Lock()  # while a team runs
+        self.busy = Guard()  # while a team runs
         self._chooser = Chooser(threads, gemm, shares, share_by)
 
     def zeros(self, length: int, dtype: str) -> Array:
@@ -101,7 +101,7 @@ class NumbaBackend(Backend):
                 name: NumbaExecutable(self, _shared(plan, name, part), by_units="units" in name)
                 for name in names
             }
-            with self.busy, blas.one_thread():
+            with self.busy.computing(), blas.one_thread():
                 return numba_measure.steps(made)
 
         return _shared(plan, self._chooser.shares(plan, measure).name, part)
@@ -158,6 +158,7 @@ class NumbaExecutable(Executable):
         self.writer = UnitWriter if by_units else Writer
         self.backend = backend
         self.shares = [Share(plan, backend.routine) for plan in plans]
+        self.layouts = tuple(share.layout for share in self.shares)
         self.pace = Pace(choice=len(plans) > 1)
         self._barrier = aligned(16, "int64")
         self._stop = False
@@ -181,7 +182,7 @@ class NumbaExecutable(Executable):
     def run(self, steps: int) -> Outcome:
         """Run the steps, on one thread or several, whichever is the faster at the time."""
         done, self._stop = 0, False
-        with stopping(self._request_stop), self.backend.busy, blas.one_thread():
+        with stopping(self._request_stop), self.backend.busy.computing(), blas.one_thread():
             while done < steps and not self._stop:
                 parallel, count = self.pace.choose(steps - done)
                 start = time.perf_counter()
@@ -207,6 +208,8 @@ class NumbaExecutable(Executable):
 
     def segment(self, parallel: bool, steps: int) -> Outcome:
         """Run steps with the shares side by side on threads, or one after the other on one."""
+        if parallel and not self.backend.team.ready(len(self._parallel)):
+            parallel, self.pace = False, Pace(choice=False)
         programs = self._parallel if parallel else self._serial
         first, *others = (share.vectors[COUNTERS] for share in self.shares)
         for other in others:

@@ -104,6 +104,7 @@ class NumpyExecutable(Executable):
         super().__init__([plan])
         self.backend = backend
         self.layout = place(plan)
+        self.layouts = (self.layout,)
         verify(plan, self.layout)
         self._transient = {
             dtype: backend.zeros(length, dtype) for dtype, length in self.layout.lengths.items()

@@ -40,6 +40,15 @@ _addresses: dict[str, int] = {}  # of what this process has compiled or loaded
 _listeners: list[Callable[[str], None]] = []
 
 
+def _renew_locks() -> None:
+    """Make the locks anew: a thread that had one at a fork is not in the child."""
+    global _lock, _announcing
+    _lock, _announcing = threading.RLock(), threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_locks)
+
+
 def jit_as(name: str, **options: Any) -> Callable[[Function], Function]:
     """Compile a function that a factory makes, under a name of its own; ``options`` add to FLAGS.
 
