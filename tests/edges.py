@@ -388,3 +388,37 @@ def check_optimizer(run, kernel, working):
                 agree(written[name][i], right[name], working, what)
             else:
                 assert not np.isfinite(written[name][i]), what
+
+
+LIMIT = mpf(0.7)
+
+# Of each kernel of the gradient: the operand that is at an edge, what stands in the gradient
+# before, what it becomes, and the scalar.
+GRADIENTS = {
+    "l1_penalty": ("params", 0, lambda x: LIMIT * mpmath.sign(x), {"l1": 0.7}),
+    "l2_penalty": ("params", 0, lambda x: LIMIT * x, {"l2": 0.7}),
+    "clip_value": ("grads", 0, lambda x: max(min(x, LIMIT), -LIMIT), {"limit": 0.7}),
+    "add": ("x", 1, lambda x: 1 + x, {}),
+}
+
+
+def check_gradient(run, kernel, working):
+    """Compare what is done to a gradient at every edge."""
+    operand, start, function, scalars = GRADIENTS[kernel]
+    x = points(working, 0.7, 1)
+    values = {operand: x.copy()}
+    if operand != "grads":
+        values["y" if kernel == "add" else "grads"] = np.full_like(x, start)
+    (array,) = evaluate(run, kernel, working, scalars, **values).values()
+    for argument, found in zip(x, array, strict=True):
+        what = f"{kernel} {working} at {argument}"
+        right = None if np.isnan(argument) else function(exactly(argument))
+        agree(found, right, working, what, size=start)
+
+
+def check_squares(run, working):
+    """Compare the square of every edge, in float64."""
+    for x in points(working, 1e25, 1e-25, 1e154, 1e200, 1e-200):
+        squares = evaluate(run, "sum_of_squares", working, {}, x=np.array([x]))["total"][0]
+        right = None if np.isnan(x) else exactly(x) ** 2
+        agree(squares, right, "float64", f"the square of {x}")

@@ -19,8 +19,8 @@ __device__ inline T clipped(T g, T limit) {
   return g < -limit ? -limit : g;
 }
 
-// min(1, limit / norm) with norm² the sum of `parts` squares; NaN where that is not finite. As two
-// factors where it is small, which float has not to all its digits or not at all.
+// min(1, limit / norm) with norm² the sum of `parts` squares; NaN where that is not finite. Where
+// it is small, which float has not to all its digits or not at all, its root, twice.
 template <class W>
 struct NormFactor {
   W first = 1, second = 1;
@@ -31,9 +31,9 @@ struct NormFactor {
     const double norm = sqrt(sum);
     if (norm <= limit) return;
     const double factor = sum <= 1.7976931348623157e308 ? limit / norm : sum - sum;
-    constexpr double small = 5.421010862427522e-20;  // 2^-64
-    if (factor < small) first = static_cast<W>(small);
-    second = static_cast<W>(factor < small ? factor / small : factor);
+    const bool small = factor < 5.421010862427522e-20;  // 2^-64
+    second = static_cast<W>(small ? sqrt(factor) : factor);
+    if (small) first = second;
   }
   __device__ bool changes() const { return first != 1 || second != 1; }
   __device__ W operator()(W g) const { return g * first * second; }

@@ -9,7 +9,7 @@ from numba import njit
 
 from gpubp.kernels.numba.compiled import FLAGS
 
-_SMALL = 2.0**-64  # below it, a factor of the gradient is applied in two steps
+_SMALL = 2.0**-64  # below it, a factor of the gradient is applied as its root, twice
 
 
 @njit(**FLAGS)
@@ -47,8 +47,8 @@ def clip_norm(squares: Any, grads: Any, limit: float) -> None:
     if not norm <= limit:  # NaN too: it goes to every element
         factor = limit / norm if norm < math.inf else math.nan
         if factor < _SMALL:  # in float32, and flushed to zero, it could be 0
-            _multiply(grads, _SMALL)
-            factor /= _SMALL
+            factor = math.sqrt(factor)
+            _multiply(grads, factor)
         _multiply(grads, factor)
 
 

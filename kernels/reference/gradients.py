@@ -8,7 +8,7 @@ from array_api_compat import array_namespace
 
 from gpubp.kernels.reference.elementary import clip
 
-_SMALL = 2.0**-64  # below it, a factor of the gradient is applied in two steps
+_SMALL = 2.0**-64  # below it, a factor of the gradient is applied as its root, twice
 
 
 def l1_penalty(params: Any, grads: Any, *, l1: float) -> None:
@@ -31,9 +31,11 @@ def clip_norm(squares: Any, grads: Any, *, limit: float) -> None:
     xp = array_namespace(squares, grads)
     norm = xp.sqrt(xp.sum(squares))
     factor = xp.where(xp.isinf(norm), xp.nan, limit / xp.maximum(norm, limit))
-    # Of a small one, which float32 has not to all its digits or not at all, two factors.
-    first = xp.where(factor < _SMALL, _SMALL, xp.ones_like(factor))
-    grads[...] = grads * xp.astype(first, grads.dtype) * xp.astype(factor / first, grads.dtype)
+    # Of a small one, which float32 has not to all its digits or not at all, the root, twice.
+    root, small = xp.sqrt(factor), factor < _SMALL
+    first = xp.astype(xp.where(small, root, 1.0), grads.dtype)
+    second = xp.astype(xp.where(small, root, factor), grads.dtype)
+    grads[...] = grads * first * second
 
 
 def add(x: Any, y: Any) -> None:

@@ -29,3 +29,15 @@ def test_losses(way, kernel, working):
 @each([kernel for name in edges.OPTIMIZERS for kernel in (name, f"{name}_update")])
 def test_optimizers(way, kernel, working):
     edges.check_optimizer(partial(run, way), kernel, working)
+
+
+@every_way
+@each(edges.GRADIENTS)
+def test_gradients(way, kernel, working):
+    edges.check_gradient(partial(run, way), kernel, working)
+
+
+@every_way
+@pytest.mark.parametrize("working", edges.WIDE)
+def test_squares(way, working):
+    edges.check_squares(partial(run, way), working)
