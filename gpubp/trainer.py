@@ -219,7 +219,8 @@ class Trainer:
             epochs: passes over the data; with ``resume`` the total of the run.
             batch_size: rows of a minibatch; what is left over at an epoch's end is a smaller one.
                 None takes 32, or all rows if there are fewer.
-            sample_weight: (N,) factors of the rows' losses; they are not normalised.
+            sample_weight: (N,) factors of the rows' losses; they are not normalised. 0 leaves a
+                row out, whatever its target is.
             validation_data: (X, y) or (X, y, sample_weight) to be evaluated after each epoch.
                 Its loss is a mean over its rows times these weights, be the rows to train on
                 weighted or not.

@@ -4,7 +4,8 @@ A table has of each activation its value and its slope, of each loss the same, a
 the formula or of the code meet. Arguments are zeros, the smallest and largest numbers of the dtype,
 infinities, NaN and the neighbours of every place where pieces meet. A result may be off by some
 units of its last place, ``ULPS``, or where terms cancel, of the largest term's. What lies beyond
-the largest number is infinite.
+the largest number is infinite. A device that takes subnormal numbers of float32 for 0 is said to
+have ``flushed``.
 """
 
 from dataclasses import dataclass, field
@@ -43,6 +44,11 @@ def unit(x, dtype):
     bits, low, _ = LAYOUT[dtype]
     exponent = mpmath.frexp(x)[1] - 1 if x else low
     return mpf(2) ** (max(int(exponent), low) - bits)
+
+
+def floor(dtype, flushed):
+    """Return what flushing subnormal numbers to 0 may cost: the smallest normal number."""
+    return mpf(2) ** LAYOUT[dtype][1] if flushed and dtype != "float64" else mpf(0)
 
 
 def stored(values, dtype):
@@ -277,7 +283,7 @@ def evaluate(run, name, working, scalars, **values):
     return call.written
 
 
-def check_activation(run, kernel, working):
+def check_activation(run, kernel, working, flushed=False):
     """Compare one kernel of an activation at every edge of z, or of what its slope is taken of."""
     name = next(name for name in ACTIVATIONS if kernel in kernels_of(name))
     case, back, wide = ACTIVATIONS[name], "_delta" in kernel, WIDE[working]
@@ -297,11 +303,12 @@ def check_activation(run, kernel, working):
                 agree(found, None, dtype, what)
                 continue
             z = exactly(argument)
-            lost = case.lost(z) * smallest(wide)
+            least = floor(wide, flushed)
+            lost = least + case.lost(z) * max(smallest(wide), least)
             agree(found, function(z), dtype, what, size=size(z), lost=lost)
 
 
-def check_loss(run, name, working):
+def check_loss(run, name, working, flushed=False):
     """Compare a loss and its slope at every edge of z, for some targets."""
     case, wide = LOSSES[name], WIDE[working]
     z = points(working, *case.places)
@@ -319,11 +326,15 @@ def check_loss(run, name, working):
                 agree(dz[i], None, working, what)
                 continue
             of = exactly(argument), exactly(t[i])
-            agree(dz[i], case.slope(*of), working, f"slope of {what}", size=case.slope_size(*of))
+            lost = floor(wide, flushed)
+            agree(
+                dz[i], case.slope(*of), working, f"slope of {what}",
+                size=case.slope_size(*of), lost=lost,
+            )  # fmt: skip
             right = case.value(*of)
             if max(abs(right), abs(of[0] - of[1])) > largest(wide) and not np.isfinite(loss):
                 continue  # what matters is that training stops: inf less inf will do
-            agree(loss, right, wide, what, size=case.size(*of))
+            agree(loss, right, wide, what, size=case.size(*of), lost=lost)
 
 
 def rounded(x, dtype):
@@ -368,7 +379,7 @@ OPTIMIZERS = {
 }
 
 
-def check_optimizer(run, kernel, working):
+def check_optimizer(run, kernel, working, flushed=False):
     """Compare an update from 0 at every edge of the gradient of which a tenth is normal."""
     rule = OPTIMIZERS[kernel.removesuffix("_update")]
     g = points(working, 1e-23, 1.8446e19, 5.8e20, 1e25, 1.3e154)
@@ -385,7 +396,7 @@ def check_optimizer(run, kernel, working):
         for name in zeros:
             what = f"{kernel} {working}: {name} after a gradient of {gradient}"
             if right:
-                agree(written[name][i], right[name], working, what)
+                agree(written[name][i], right[name], working, what, lost=floor(working, flushed))
             else:
                 assert not np.isfinite(written[name][i]), what
 
@@ -402,7 +413,7 @@ GRADIENTS = {
 }
 
 
-def check_gradient(run, kernel, working):
+def check_gradient(run, kernel, working, flushed=False):
     """Compare what is done to a gradient at every edge."""
     operand, start, function, scalars = GRADIENTS[kernel]
     x = points(working, 0.7, 1)
@@ -413,12 +424,13 @@ def check_gradient(run, kernel, working):
     for argument, found in zip(x, array, strict=True):
         what = f"{kernel} {working} at {argument}"
         right = None if np.isnan(argument) else function(exactly(argument))
-        agree(found, right, working, what, size=start)
+        agree(found, right, working, what, size=start, lost=floor(working, flushed))
 
 
-def check_squares(run, working):
+def check_squares(run, working, flushed=False):
     """Compare the square of every edge, in float64."""
     for x in points(working, 1e25, 1e-25, 1e154, 1e200, 1e-200):
         squares = evaluate(run, "sum_of_squares", working, {}, x=np.array([x]))["total"][0]
         right = None if np.isnan(x) else exactly(x) ** 2
-        agree(squares, right, "float64", f"the square of {x}")
+        # A number that is flushed is at most the smallest normal one.
+        agree(squares, right, "float64", f"the square of {x}", lost=floor(working, flushed) ** 2)
