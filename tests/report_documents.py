@@ -101,6 +101,7 @@ def _row(
         "device": device,
         "contender": name,
         "phase": phase,
+        "rows": 60 * batch if phase == "epoch" else batch,
         "samples": samples.tolist(),
         "median": middle.value,
         "interval": [middle.low, middle.high],

@@ -32,7 +32,7 @@ class Phases:
         self._trainer, self._batch = trainer, batch
         self._backend = trainer._backend
         with self._backend.active():
-            data = trainer._one_minibatch(x, y, batch)
+            data, _ = trainer._one_minibatch(x, y, batch)
             self._engine = trainer._trained()
             self._steps = data.size // batch
             self._runs = self._executables(data)

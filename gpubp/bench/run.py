@@ -248,7 +248,8 @@ def rows_of(
         yield {
             "network": case.network, "parameters": case.parameters, "batch_size": case.batch,
             "precision": case.precision, "device": case.device, "contender": result.entry.name,
-            "phase": phase, "samples": samples, "median": median.value,
+            "phase": phase, "rows": case.rows if phase == "epoch" else case.batch,
+            "samples": samples, "median": median.value,
             "interval": [median.low, median.high], "flops": cost["flops"], "bytes": cost["bytes"],
             "utilisation": limit.seconds / median.value if limit and median.value else None,
             "bound": limit.bound if limit else None, "correct": correct,

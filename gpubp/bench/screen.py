@@ -153,9 +153,14 @@ def _phases(title: str, rows: Sequence[Row]) -> Table:
         )
         table.add_row(
             str(batch), *times, _estimate(ratio),
-            seconds(found["epoch"]["median"]) if "epoch" in found else "",
+            _epoch(found["epoch"]) if "epoch" in found else "",
         )  # fmt: skip
     return table
+
+
+def _epoch(row: Row) -> str:
+    """Return the time of an epoch and of how many rows it is, where the document says so."""
+    return seconds(row["median"]) + (f", {row['rows']:,} rows" if row.get("rows") else "")
 
 
 def _table(title: str, *columns: str) -> Table:

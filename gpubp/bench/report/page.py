@@ -7,6 +7,7 @@ import hashlib
 from importlib.resources import files
 
 from gpubp.bench.report import (
+    answer,
     breakdown,
     comparison,
     contenders,
@@ -81,22 +82,25 @@ def _policy(style: str, script: str) -> str:
 
 
 def _opening(result: Result) -> Markup:
-    """Return the top of the page: which machine, when, and what to do."""
+    """Return the top of the page: the answer, where and when, what to do, and a picture."""
     date = str(result.environment.get("date") or "")[:16].replace("T", " ")
     version = result.environment.get("gpubp")
-    facts = [f"gpubp {version}" if version else None, date or None]
+    machine = environment.machine(result.environment)
+    facts = [machine, f"gpubp {version}" if version else None, date or None]
     if result.taken is not None:
         facts.append(f"took {units.seconds(result.taken)}")
     if result.quick:
         facts.append("a quick run: fewer rounds, a look rather than a result")
     items = [tag("li", text) for text in result.recommendations]
+    found = answer.cases(result)
     return tag(
         "header",
         tag("p", "gpubp bench", class_="brand"),
-        tag("h1", environment.machine(result.environment)),
+        tag("h1", answer.sentence(found) or machine),
         tag("p", " · ".join(fact for fact in facts if fact), class_="facts-line"),
         tag("ul", join(items), class_="recommendations") if items else None,
         tag("p", parts.checked(result.rows), class_="all-checked") if result.rows else _nothing(),
+        answer.pictures(found, devices=len(result.devices) > 1),
     )
 
 

@@ -46,6 +46,7 @@ class Row:
     device: str
     contender: str
     phase: str
+    rows: int | None  # that it computes on, where the document says so
     parameters: int | None
     samples: tuple[float, ...]
     median: float
@@ -196,6 +197,7 @@ def _row(index: int, record: Record) -> Row:
         device=str(record["device"]),
         contender=str(record["contender"]),
         phase=str(record["phase"]),
+        rows=None if (rows := record.get("rows")) is None else int(rows),
         parameters=None if (count := record.get("parameters")) is None else int(count),
         samples=tuple(time(sample) for sample in record.get("samples") or ()),
         median=time(record["median"]),

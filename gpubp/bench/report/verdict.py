@@ -62,6 +62,8 @@ def _row(standing: Standing, against: bool, devices: bool) -> Markup:
     ours, peer = standing.ours, standing.peer
     assert ours is not None
     where = f"batch {standing.task.batch_size}" + f", {standing.device}" * devices
+    if standing.phase == "epoch" and ours.rows is not None:
+        where += f", {ours.rows:,} rows"
     cells = [tag("th", where, scope="row"), parts.time_cell(ours)]
     if against and peer:
         ratio = compare(ours, peer)
