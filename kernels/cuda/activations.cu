@@ -319,7 +319,9 @@ __global__ void log_softmax(const T* z, T* a, i64 B, i64 K) {
     const T* zs = z + row * K;
     T* as = a + row * K;
     const Wide<T> top = warp_max(zs, K);
-    const Wide<T> shift = math::log(warp_sum_exp(zs, K, top));
+    LogSum<Wide<T>> sum;
+    for_lane(K, [&](i64 k) { sum.add(math::exp(widen(zs[k]) - top)); });
+    const Wide<T> shift = sum.log();
     for_lane(K, [=](i64 k) { as[k] = narrow<T>(widen(zs[k]) - top - shift); });
   });
 }

@@ -148,22 +148,23 @@ __device__ inline void cross_entropy(P p, const Z* z, const Wide<T>* weights, co
       return;
     }
     const W top = warp_max(zs, K);
-    W total = 0, plain = 0, agreement = 0, mass = 0;
+    LogSum<W> sum;
+    W plain = 0, agreement = 0, mass = 0;
     for_lane(K, [&](i64 k) {
       const W shifted = widen(zs[k]) - top, pk = p(row, k);
-      total += math::exp(shifted);
+      sum.add(math::exp(shifted));
       plain += shifted;
       mass += pk;
       if (pk != 0) agreement += pk * shifted;  // an impossible class may have a logit of -inf
     });
-    total = warp_sum(total);
+    const W log_total = sum.log();
     mass = warp_sum(mass);
     const W kept = static_cast<W>(1 - smoothing), spread = static_cast<W>(smoothing / K) * mass;
-    W value = mass * math::log(total) - kept * warp_sum(agreement);
+    W value = mass * log_total - kept * warp_sum(agreement);
     if (smoothing != 0) value -= spread * warp_sum(plain);
     const double weight = weights == nullptr ? scale : scale * weights[row];
     if (threadIdx.x % WARP == 0) sum_loss += weight * value;
-    const W w = static_cast<W>(weight), share = w * mass / total;
+    const W w = static_cast<W>(weight), share = w * mass / sum.total;
     for_lane(K, [=](i64 k) {
       const W e = math::exp(widen(zs[k]) - top);
       ds[k] = narrow<T>(e * share - w * (spread + kept * p(row, k)));

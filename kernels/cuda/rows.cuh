@@ -42,4 +42,20 @@ __device__ inline Wide<T> warp_sum_exp(const T* row, i64 n, Wide<T> top) {
   return warp_sum(total);
 }
 
+// log sum_k exp(z_k - top), in every lane. A sum below 2 is 1 and its rest, which has the digits that
+// the sum has not.
+template <class W>
+struct LogSum {
+  W total = 0, rest = 0;
+  __device__ void add(W e) {
+    total += e;
+    if (e < 1) rest += e;
+  }
+  __device__ W log() {
+    total = warp_sum(total);
+    rest = warp_sum(rest);
+    return total < 2 ? math::log1p(rest) : math::log(total);
+  }
+};
+
 }  // namespace gpubp

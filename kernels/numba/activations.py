@@ -257,12 +257,13 @@ def softmax(z: Any, a: Any) -> None:
     """a_k = exp(z_k - max z) / sum_j exp(z_j - max z), row by row."""
     lines = carray(scratch(rows.wide(a), LINES), (FEW, ROWS))
     totals = carray(scratch(rows.wide(a), ROWS), (ROWS,))
+    rests = carray(scratch(rows.wide(a), ROWS), (ROWS,))
     sums = carray(scratch(rows.wide(a), ROWS), (ROWS,))
     for start in range(0, z.shape[0], ROWS):
         end = min(start + ROWS, z.shape[0])
         part = a[start:end]
         rows.shift(z[start:end], part, lines, totals, sums)
-        rows.exponentials(part, lines, totals)
+        rows.exponentials(part, lines, totals, rests)
         for r in range(ROWS):
             totals[r], sums[r] = like(1.0, totals[r]) / totals[r], 0
         rows.scale(part, lines, totals, sums)
@@ -284,10 +285,13 @@ def log_softmax(z: Any, a: Any) -> None:
     """a_k = z_k - max z - log sum_j exp(z_j - max z), row by row."""
     for i in range(z.shape[0]):
         top = z[i].max()
-        total = like(0.0, top)
+        total, rest = like(0.0, top), like(0.0, top)
         for k in range(z.shape[1]):
-            total += exp(z[i, k] - top)
-        shift = like(math.log(total), top)
+            e = exp_negative(z[i, k] - top)
+            total += e
+            rest += rows.below_one(e)
+        # A total below 2 is 1 and its rest, which has the digits that the total has not.
+        shift = like(math.log(total) if total >= 2 else math.log1p(rest), top)
         for k in range(z.shape[1]):
             a[i, k] = minus(minus(z[i, k], top), shift)
 

@@ -163,9 +163,19 @@ def log1p_fraction(u: Any) -> Any:
 @njit(**EXACT)
 def log_above_one(x: Any) -> Any:
     """Return the logarithm of a finite float32 or float64 that is at least 1."""
+    return log_of_sum(x, x - like(1.0, x))
+
+
+@njit(**EXACT)
+def log_of_sum(x: Any, rest: Any) -> Any:
+    """Return the logarithm of x = 1 + rest, to all the digits of ``rest``.
+
+    x is finite and at least 1; where it is 2 or more, ``rest`` may be anything.
+    """
     n, f = split_by_two(x)
     low = n * like(_of(x, _LN2_LOW[0], _LN2_LOW[1]), x)
-    y = _twice_artanh((f - like(1.0, x)) / (f + like(1.0, x))) + low
+    above_one = rest if n == like(0.0, x) else f - like(1.0, x)
+    y = _twice_artanh(above_one / (f + like(1.0, x))) + low
     y = y + n * like(_of(x, _LN2_HIGH[0], _LN2_HIGH[1]), x)
     return y if x == x else x  # noqa: PLR0124 (NaN)
 

@@ -179,17 +179,20 @@ def _weight(weights: Any, row: int, scale: float) -> float:
 
 
 @_scalar
-def _softmax(x: Any, lines: Any, totals: Any, offsets: Any, mass: Any, smoothing: float) -> Any:
+def _softmax(
+    x: Any, lines: Any, totals: Any, rests: Any, offsets: Any, mass: Any, smoothing: float
+) -> Any:
     """X = mass · (softmax - smoothing / classes), from what was shifted; mass · log(total).
 
     The sum of the latter over rows is returned. A row without mass, as one that the mask leaves out
     or one beyond the last, adds 0 to it whatever stands there.
     """
-    rows.exponentials(x, lines, totals)
+    rows.exponentials(x, lines, totals, rests)
     for r in range(ROWS):
         totals[r] = select(mass[r] == 0, like(1.0, totals[r]), totals[r])
+        rests[r] = select(mass[r] == 0, like(0.0, rests[r]), rests[r])
         offsets[r] = mass[r] * like(smoothing / x.shape[1], mass[r])
-    logs = rows.logarithms(totals, mass)
+    logs = rows.logarithms(totals, rests, mass)
     rows.scale(x, lines, totals, offsets)
     return logs
 
@@ -202,6 +205,7 @@ def softmax_cross_entropy(
     classes = z.shape[1]
     lines = carray(scratch(rows.wide(dz), LINES), (FEW, ROWS))
     totals = carray(scratch(rows.wide(dz), ROWS), (ROWS,))
+    rests = carray(scratch(rows.wide(dz), ROWS), (ROWS,))
     sums = carray(scratch(rows.wide(dz), ROWS), (ROWS,))
     mass = carray(scratch(rows.wide(dz), ROWS), (ROWS,))
     for start in range(0, z.shape[0], ROWS):
@@ -217,7 +221,7 @@ def softmax_cross_entropy(
                 sum_loss -= weight * (1 - smoothing) * score
                 if smoothing != 0:
                     sum_loss -= weight * smoothing / classes * sums[r]
-        loss[0] += sum_loss + _softmax(x, lines, totals, sums, mass, smoothing)
+        loss[0] += sum_loss + _softmax(x, lines, totals, rests, sums, mass, smoothing)
         for r in range(end - start):
             if _counts(mask, weights, start + r):
                 x[r, labels[start + r]] -= mass[r] * like(1 - smoothing, mass[r])
@@ -233,6 +237,7 @@ def softmax_cross_entropy_dense(
     classes = z.shape[1]
     lines = carray(scratch(rows.wide(dz), LINES), (FEW, ROWS))
     totals = carray(scratch(rows.wide(dz), ROWS), (ROWS,))
+    rests = carray(scratch(rows.wide(dz), ROWS), (ROWS,))
     sums = carray(scratch(rows.wide(dz), ROWS), (ROWS,))
     mass = carray(scratch(rows.wide(dz), ROWS), (ROWS,))
     for start in range(0, z.shape[0], ROWS):
@@ -253,7 +258,7 @@ def softmax_cross_entropy_dense(
                 sum_loss -= weight * (1 - smoothing) * agreement
                 if smoothing != 0:
                     sum_loss -= weight * smoothing * total / classes * sums[r]
-        loss[0] += sum_loss + _softmax(x, lines, totals, sums, mass, smoothing)
+        loss[0] += sum_loss + _softmax(x, lines, totals, rests, sums, mass, smoothing)
         for r in range(end - start):
             if _counts(mask, weights, start + r):
                 kept = like(_weight(weights, start + r, scale) * (1 - smoothing), mass[r])

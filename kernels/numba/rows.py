@@ -13,7 +13,7 @@ from numba import njit, types
 from numba.extending import overload
 
 from gpubp.kernels.numba.compiled import FLAGS
-from gpubp.kernels.numba.elementary import exp_negative, log_above_one, minus
+from gpubp.kernels.numba.elementary import exp_negative, log_of_sum, minus
 from gpubp.kernels.numba.intrinsics import like, pointer
 
 ROWS = 64  # of a block: four vectors, of which the processor works at several at a time
@@ -79,27 +79,37 @@ def shift(z: Any, x: Any, lines: Any, tops: Any, sums: Any) -> None:
 
 
 @_inlined
-def exponentials(x: Any, lines: Any, totals: Any) -> None:
-    """Take exp of what was shifted; ``totals`` are each row's sums."""
+def exponentials(x: Any, lines: Any, totals: Any, rests: Any) -> None:
+    """Take exp of what was shifted; ``totals`` are each row's sums, ``rests`` those below 1."""
     if x.shape[1] <= FEW:
-        _exponentials_of_lines(lines, x.shape[1], length(x), totals)
+        _exponentials_of_lines(lines, x.shape[1], length(x), totals, rests)
         return
     flat = x.reshape(x.size)
     for i in range(flat.size):
         flat[i] = exp_negative(flat[i])
     for r in range(x.shape[0]):
-        total = like(0.0, totals[0])
+        total, rest = like(0.0, totals[0]), like(0.0, totals[0])
         for k in range(x.shape[1]):
             total += x[r, k]
-        totals[r] = total
+            rest += below_one(x[r, k])
+        totals[r], rests[r] = total, rest
 
 
 @_inlined
-def logarithms(totals: Any, weights: Any) -> Any:
-    """Totals = weights / totals; return the sum of weights · log(totals), in float64."""
+def below_one(e: Any) -> Any:
+    """Return an exponential if it is below 1, else 0: all but the largest of a row's."""
+    return e if e < like(1.0, e) else like(0.0, e)
+
+
+@_inlined
+def logarithms(totals: Any, rests: Any, weights: Any) -> Any:
+    """Totals = weights / totals; return the sum of weights · log(totals), in float64.
+
+    A total below 2 is 1 and its rest, which has the digits that the total has not.
+    """
     logs = 0.0
     for r in range(ROWS):
-        logs += like(weights[r], logs) * like(log_above_one(totals[r]), logs)
+        logs += like(weights[r], logs) * like(log_of_sum(totals[r], rests[r]), logs)
         totals[r] = weights[r] / totals[r]
     return logs
 
@@ -135,14 +145,16 @@ def _shift_lines(lines: Any, columns: int, lanes: int, tops: Any, sums: Any) -> 
 
 
 @_inlined
-def _exponentials_of_lines(lines: Any, columns: int, lanes: int, totals: Any) -> None:
+def _exponentials_of_lines(lines: Any, columns: int, lanes: int, totals: Any, rests: Any) -> None:
     for r in range(lanes):
         totals[r] = 0
+        rests[r] = 0
     for k in range(columns):
         for r in range(lanes):
             e = exp_negative(lines[k, r])
             lines[k, r] = e
             totals[r] += e
+            rests[r] += below_one(e)
 
 
 @_inlined

@@ -14,29 +14,33 @@ from numba import njit
 
 from gpubp.kernels.numba.compiled import FLAGS
 from gpubp.kernels.numba.elementary import exp, minus
+from gpubp.kernels.numba.rows import below_one
 
 _F = np.float32
 
 
 @njit(**FLAGS)
 def _sums(z: Any) -> Any:
-    """Return of a row its largest element, Σ exp(z - top) and Σ (z - top)."""
+    """Return of a row its largest element, Σ exp(z - top), log of that and Σ (z - top)."""
     top = _F(0) + z[0]
     for k in range(1, z.size):
         top = z[k] if z[k] > top else top
-    total, plain = _F(0), _F(0)
+    total, rest, plain = _F(0), _F(0), _F(0)
     for k in range(z.size):
         d = minus(z[k], top)
-        total += exp(d)
+        e = exp(d)
+        total += e
+        rest += below_one(e)
         plain += d
-    return top, total, plain
+    # A total below 2 is 1 and its rest, which has the digits that the total has not.
+    return top, total, math.log(total) if total >= 2 else math.log1p(rest), plain
 
 
 @njit(**FLAGS)
 def softmax(z: Any, a: Any) -> None:
     """a_k = exp(z_k - max z) / sum_j exp(z_j - max z), row by row; a may be z."""
     for i in range(z.shape[0]):
-        top, total, _ = _sums(z[i])
+        top, total, _, _ = _sums(z[i])
         for k in range(z.shape[1]):
             a[i, k] = exp(z[i, k] - top) / total
 
@@ -53,8 +57,8 @@ def softmax_cross_entropy(
         if (mask is not None and not mask[i]) or (weights is not None and weights[i] == 0):
             dz[i, :] = 0
             continue
-        top, total, plain = _sums(z[i])
-        loss_i = math.log(total) - (1 - smoothing) * minus(z[i, labels[i]], top)
+        top, total, log_total, plain = _sums(z[i])
+        loss_i = log_total - (1 - smoothing) * minus(z[i, labels[i]], top)
         if smoothing != 0:
             loss_i -= smoothing / classes * plain
         sum_loss += weight * loss_i
@@ -78,13 +82,13 @@ def softmax_cross_entropy_dense(
         if (mask is not None and not mask[i]) or (weights is not None and weights[i] == 0):
             dz[i, :] = 0
             continue
-        top, total, plain = _sums(z[i])
+        top, total, log_total, plain = _sums(z[i])
         mass, agreement = 0.0, 0.0
         for k in range(classes):
             mass += t[i, k]
             if t[i, k] != 0:  # else an impossible class, of logit -inf, would give 0 · inf
                 agreement += t[i, k] * minus(z[i, k], top)
-        loss_i = mass * math.log(total) - (1 - smoothing) * agreement
+        loss_i = mass * log_total - (1 - smoothing) * agreement
         if smoothing != 0:
             loss_i -= smoothing * mass / classes * plain
         sum_loss += weight * loss_i

@@ -43,7 +43,11 @@ def log_softmax(z: Any) -> Any:
     """z_k - m - log sum_j exp(z_j - m), m = max_j z_j, along the last axis."""
     xp = array_namespace(z)
     shifted = z - xp.max(z, axis=-1, keepdims=True)
-    return shifted - xp.log(xp.sum(xp.exp(shifted), axis=-1, keepdims=True))
+    e = xp.exp(shifted)
+    total = xp.sum(e, axis=-1, keepdims=True)
+    # A total below 2 is 1 and its rest, which has the digits that the total has not.
+    rest = xp.sum(xp.where(e < 1.0, e, 0.0), axis=-1, keepdims=True)
+    return shifted - xp.where(total < 2.0, xp.log1p(rest), xp.log(total))
 
 
 def normal_cdf(z: Any) -> Any:

@@ -206,3 +206,28 @@ def test_the_slope_of_nan_is_nan(run, name):
     (saved,) = KERNELS[name].saved
     dz = evaluate(run, f"{name}_delta", da=np.ones(2), **{saved: x})["dz"]
     assert np.isnan(dz).tolist() == [True, False]
+
+
+@every_backend
+@both_dtypes
+@pytest.mark.parametrize("classes", [2, 9, 30])
+def test_the_loss_of_a_row_that_is_nearly_right_keeps_its_digits(run, dtype, classes):
+    """log(1 + u), u = Σ exp(z - top), where 1 + u is rounded to 1; and where two are on top."""
+    for gap in (0.5, 12.0, 17.0, 20.0, 40.0, 80.0):
+        z = np.full((2, classes), -gap, dtype)
+        z[0, 1] = 0
+        z[1, :2] = 0
+        u = mpmath.exp(-mpmath.mpf(gap))
+        rows = float(mpmath.log1p((classes - 1) * u)), float(mpmath.log(2 + (classes - 2) * u))
+        a = evaluate(run, "log_softmax", z=z)["a"]
+        np.testing.assert_allclose(-a[[0, 1], 1], rows, rtol=1e-6 if dtype == "float32" else 1e-14)
+        labels, t = np.array([1, 1]), np.zeros_like(z)
+        t[:, 1] = 1
+        for row in (0, 1):
+            part = slice(row, row + 1)
+            for name, target in (("labels", labels), ("t", t)):
+                kernel = "softmax_cross_entropy" + "_dense" * (name == "t")
+                loss = evaluate(run, kernel, z=z[part], **{name: target[part]})["loss"]
+                np.testing.assert_allclose(
+                    loss, rows[row], rtol=1e-6 if dtype == "float32" else 1e-14
+                )
