@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from gpubp.trainer import Trainer
 
 _CSV_SECONDS = 1.0  # between two writings of a history file, which is written whole each time
+_COUNT = Rule(least=0, whole=True)
 _LINE_SECONDS = 0.1  # between two drawings of the live line
 
 
@@ -168,7 +169,8 @@ class _Best:
 
     def restore(self, state: dict[str, Any]) -> None:
         self.forget()
-        self.value, self.epoch = state["value"], state["epoch"]
+        self.value = Rule(optional=True).check("value", state["value"])
+        self.epoch = _COUNT.check("epoch", state["epoch"])
 
     def _read(self, record: Record) -> float:
         name = self.monitor
@@ -184,6 +186,14 @@ class _Best:
         if name not in record:
             raise unknown_name("monitored number", name, record)
         return float(record[name])
+
+
+def _vector(state: dict[str, Any], name: str) -> np.ndarray[Any, Any] | None:
+    """Return a vector of a state, None if there is none; where it is set its shape is checked."""
+    vector = state.get(name)
+    if vector is not None and not isinstance(vector, np.ndarray):
+        raise InputError(f"{name} is no tensor")
+    return vector
 
 
 class EarlyStopping(Callback):
@@ -277,10 +287,12 @@ class EarlyStopping(Callback):
 
     def restore(self, state: dict[str, Any]) -> None:  # noqa: D102
         self._best.restore(state)
-        self._wait, self.stopped_epoch = state["wait"], state["stopped_epoch"]
+        self._wait, self.stopped_epoch = (
+            _COUNT.check(name, state[name]) for name in ("wait", "stopped_epoch")
+        )
         if self._wait < self.patience:
             self.stopped_epoch = 0
-        self._parameters, self._last = state.get("parameters"), state.get("last")
+        self._parameters, self._last = (_vector(state, name) for name in ("parameters", "last"))
         self._restored = True
 
 

@@ -87,6 +87,8 @@ class Registry(Generic[T]):
 
     def from_config(self, config: Mapping[str, Any]) -> T:
         """Return the entry that ``config`` describes; the inverse of :meth:`config`."""
+        if not isinstance(config, Mapping):
+            raise InputError(f"a {self.kind} configuration is an object, got {repr(config)[:80]}")
         fields = dict(config)
         name = fields.pop("name", None)
         if not isinstance(name, str):

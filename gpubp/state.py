@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubp import backends, devices
-from gpubp.callbacks import Run
-from gpubp.errors import CheckpointError, InputError, unknown_name
+from gpubp import document as checks
+from gpubp.errors import CheckpointError, DeviceMemoryError, InputError, unknown_name
 from gpubp.history import History
 from gpubp.losses import LOSSES
 from gpubp.network import Sequential
@@ -146,6 +146,7 @@ def rebuild(
         InputError: a name is unknown, or the device lacks the precision.
     """
     with _describing(path):
+        checks.check(document)
         trained_with, saved = document["backend"], document["precision"]
         for what, name, known in (
             ("backend", trained_with, backends.DEVICES),
@@ -163,8 +164,12 @@ def rebuild(
         )
     with _describing(path):
         settings = _settings(document)
+        numbers = {name: tensor for name, tensor in tensors.items() if not _is_callbacks(name)}
+        checks.check_tensors(
+            settings["network"], settings["optimizer"], document["features"], numbers, _STATE
+        )
         choices = dict(document["choices"])
-    if (threads, shares, share_by) != (None, None, None):
+    if (threads, shares, share_by) != (None, None, None) or precision not in (None, saved):
         choices["shares"] = {}
     if gemm is not None:
         choices = {"products": {}, "shares": {}}  # shares by units take tiles
@@ -189,7 +194,7 @@ def _describing(path: str) -> Iterator[None]:
     """Turn what goes wrong with a document into the one error for it."""
     try:
         yield
-    except (InputError, KeyError, TypeError, AttributeError) as error:
+    except (InputError, DeviceMemoryError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path} does not describe a network that this version of gpubp knows "
             f"({type(error).__name__}: {error}); train it again, or load it with the version that "
@@ -232,7 +237,7 @@ def _restore(trainer: Trainer, tensors: Tensors, document: Mapping[str, Any]) ->
     trainer.history = History.from_records(document["history"])
     trainer.extra = dict(document["extra"])
     trainer._one_target = bool(document["one_target"])
-    trainer._run = None if document["run"] is None else Run(**document["run"])
+    trainer._run = None if document["run"] is None else checks.run_of(document["run"])
     trainer._first_step = int(document["first_step"])
     trainer._active_schedule.restore(document["schedule_state"])
     trainer._callback_states = {key: dict(values) for key, values in document["callbacks"].items()}
@@ -245,19 +250,12 @@ def _restore_numbers(engine: Engine, tensors: Tensors, document: Mapping[str, An
     """Fill an engine's vectors and counters.
 
     Raises:
-        InputError: tensors are missing or too many, or of another shape.
+        InputError: a parameter is beyond the engine's precision.
     """
-    names = {parameter.name for parameter in engine.layout.parameters}
-    states = {_STATE + name: name for name in engine.optimizer.state}
-    given = {name for name in tensors if not _is_callbacks(name)}
-    if given != names | states.keys():
-        wrong = sorted(given ^ (names | states.keys()))
-        raise InputError(f"tensors {', '.join(wrong)} are missing or too many")
+    names = [parameter.name for parameter in engine.layout.parameters]
     engine.write_named(PARAMS, {name: tensors[name] for name in names})
-    for tensor, name in states.items():
-        if tensors[tensor].shape != (engine.layout.count,):
-            raise InputError(f"{tensor} has shape {tensors[tensor].shape}")
-        engine.write(name, tensors[tensor])
+    for name in engine.optimizer.state:
+        engine.write(name, tensors[_STATE + name])
     engine.restore_progress(document["progress"])
 
 

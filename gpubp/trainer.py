@@ -19,7 +19,7 @@ from gpubp.data.admit import admit
 from gpubp.devices import PRECISIONS
 from gpubp.engine import Engine, check_values
 from gpubp.epochs import Epochs
-from gpubp.errors import InputError, NonFiniteError
+from gpubp.errors import CheckpointError, InputError, NonFiniteError
 from gpubp.feed import Data
 from gpubp.guard import Guard
 from gpubp.history import History
@@ -526,7 +526,10 @@ class Trainer:
         moved = object.__new__(type(self))  # so that this one stays as it was if there is no room
         vars(moved).update(vars(self))
         moved._settle(choice, precision)
-        moved._backend.restore_choices(self._backend.choices())
+        choices = dict(self._backend.choices())
+        if precision != self.precision:
+            choices["shares"] = {}  # chosen for other plans
+        moved._backend.restore_choices(choices)
         if self._engine is not None:
             moved._engine = None
             moved.initialize(self._engine.features)
@@ -603,9 +606,18 @@ class Trainer:
             )
         for callback in self._callbacks:
             if callback.key in self._callback_states:
-                callback.restore(self._callback_states[callback.key])
+                self._restore_callback(callback)
         self._run = replace(self._run, epochs=epochs)
         return self._run
+
+    def _restore_callback(self, callback: Callback) -> None:
+        try:
+            callback.restore(self._callback_states[callback.key])
+        except (InputError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(
+                f"the state of callback {callback.key!r} is not one of this version "
+                f"({type(error).__name__}: {error}); call fit with resume=False"
+            ) from error
 
     def _explained(self, error: NonFiniteError) -> NonFiniteError:
         """Return the error with where in the run it happened, the remedies and what is safe."""

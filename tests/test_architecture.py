@@ -36,6 +36,7 @@ RANKS = [
     ["gpubp.feed"],
     ["gpubp.devices", "gpubp.callbacks", "gpubp.engine"],
     ["gpubp.intake", "gpubp.metrics"],
+    ["gpubp.document"],
     ["gpubp.gradients", "gpubp.state", "gpubp.epochs", "gpubp.trainer"],
     ["gpubp.bench"],
     ["gpubp.cli"],

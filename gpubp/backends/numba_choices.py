@@ -126,7 +126,7 @@ class Chooser:
     def _of_step(
         self, plan: Plan, saved: str | None, measure: Callable[[Sequence[str]], Times]
     ) -> Choice:
-        if saved:
+        if saved and self._fits(plan, saved):
             return Choice(saved, _SAVED)
         count = self._count(plan)
         if self._by == "units" and count > 1 and not self._divisible(plan, count):
@@ -155,6 +155,15 @@ class Chooser:
         """Return the name of a number of shares, split as is asked for, else by the rule."""
         units = self._by == "units" or (self._by == "auto" and sends_less(plan))
         return named(count, "units" if units and self._divisible(plan, count) else "rows")
+
+    def _fits(self, plan: Plan, saved: str) -> bool:
+        """Return whether a step can be split as a checkpoint says; else what it says is left.
+
+        It was of another network, of other rows or of another precision, or of no plan at all.
+        """
+        count, _, by = saved.partition(" by ")
+        shares = int(count)
+        return shares <= plan.rows and (by != "units" or self._divisible(plan, shares))
 
     def _divisible(self, plan: Plan, count: int) -> bool:
         return self._gemm in ("auto", "tiles") and divisible(plan, count)
