@@ -9,6 +9,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 import click
@@ -17,6 +18,7 @@ from gpubp import checkpoint, files
 from gpubp.cli import model
 from gpubp.cli.options import Options, differing
 from gpubp.data import datasets
+from gpubp.data.prepare import Recipe
 from gpubp.errors import CheckpointError, GpubpError, InputError, SaveError
 
 _NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)  # a file system that has none
@@ -136,47 +138,79 @@ def _still_there(handle: int, path: Path) -> bool:
         return False
 
 
-def check_free(paths: Files, now: Options, *, overwrite: bool) -> None:
-    """See that a new run replaces no model unasked.
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What is in a folder that a new run is to be written to.
+
+    Attributes:
+        same: whether it is that very run, with the same options and the same data.
+        complete: whether it has ended.
+        epoch: how many epochs are done.
+        what: a phrase that says what it is.
+    """
+
+    same: bool
+    complete: bool
+    epoch: int
+    what: str
+
+
+def held(paths: Files, now: Options, recipe: Recipe) -> Held | None:
+    """Return what a run's folder holds; None if there is no model.
 
     Args:
-        paths: its files.
+        paths: the run's files.
         now: its options, all of them settled.
-        overwrite: whether it may.
-
-    Raises:
-        InputError: there is a model, and what to do about it.
+        recipe: how its data are prepared, and their fingerprint.
     """
-    if not paths.model.exists() or overwrite:
-        return
-    out = "" if str(paths.folder) == "gpubp-run" else f" --out {paths.folder}"
-    otherwise = "name another folder with --out, or train anew with --overwrite"
+    if not paths.model.exists():
+        return None
     try:
         document = checkpoint.load(paths.model)[1]
         values = dict(document["extra"]["options"])
         before = Options(**{**values, "hidden": tuple(values["hidden"])})
-        if before.data not in datasets.NAMES and document["extra"]["data"] == paths.way_to(
-            now.data
-        ):
-            before = replace(before, data=now.data)  # named from another folder
         complete, epoch = bool(document["extra"]["complete"]), int(document["epoch"])
+        known = Recipe.from_json(document["extra"]["recipe"])
     except (CheckpointError, KeyError, TypeError, ValueError) as error:
-        said = f": {error}" if isinstance(error, GpubpError) else ""
-        raise InputError(
-            f"{paths.model} is there, but no model of 'gpubp train'{said}; {otherwise}"
-        ) from error
+        said = f" ({error})" if isinstance(error, GpubpError) else ""
+        return Held(False, False, 0, f"a model that is not of 'gpubp train'{said}")
+    if known.fingerprint == recipe.fingerprint:
+        before = replace(before, data=now.data)  # however they are named by now
     differences = differing(before, now)
-    if differences:
-        raise InputError(
-            f"{paths.folder} holds the model of another run ({'; '.join(differences)}); {otherwise}"
-        )
-    if complete:
-        raise InputError(
-            f"{paths.folder} holds this very run, which ended after epoch {epoch}; 'gpubp evaluate "
-            f"{paths.folder} {now.data}' tests it, 'gpubp train --resume{out} --epochs "
-            f"{2 * (now.epochs or epoch)}' goes on, 'gpubp train --overwrite' trains it anew"
-        )
-    raise InputError(
-        f"{paths.folder} holds this very run, stopped after epoch {epoch} of {now.epochs}; 'gpubp "
-        f"train --resume{out}' goes on with it, 'gpubp train --overwrite' trains it anew"
+    if not differences and known.fingerprint != recipe.fingerprint:
+        differences = [f"{now.data} has other content by now"]
+    return Held(
+        not differences, complete, epoch, f"the model of another run ({'; '.join(differences)})"
     )
+
+
+def refuse(paths: Files, found: Held) -> InputError:
+    """Return the error for a run that would replace another, or itself half way."""
+    otherwise = "name another folder with --out, or train anew with --overwrite"
+    if not found.same:
+        return InputError(f"{paths.folder} holds {found.what}; {otherwise}")
+    return InputError(
+        f"{paths.folder} holds this very run, stopped after epoch {found.epoch}; 'gpubp train "
+        f"--resume --out {paths.folder}' goes on with it; {otherwise}"
+    )
+
+
+def put_aside(paths: Files) -> Path:
+    """Move the files of an earlier run to a folder of their own, beside; return it.
+
+    Raises:
+        SaveError: they can't be moved.
+    """
+    for number in count(1):
+        place = paths.folder.with_name(f"{paths.folder.name}.{number}")
+        try:
+            place.mkdir()
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise SaveError(f"cannot make {place}: {error.strerror}; say --overwrite") from error
+        break
+    for path in (paths.history, paths.curves, paths.model):
+        if path.exists():
+            path.rename(place / path.name)
+    return place

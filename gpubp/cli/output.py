@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from itertools import count
 from pathlib import Path
 
 import click
@@ -20,19 +22,21 @@ class Output:
         path: a file; ``-`` or /dev/stdout for the standard output; or another device, such as the
             pipe of a process substitution, which is written to as it is.
         overwrite: whether a file that is there may be replaced.
+        usual: whether nobody named the path: a file that is there is then put aside.
 
     Raises:
         InputError: it is there, and may not be replaced.
         SaveError: it can't be written.
     """
 
-    def __init__(self, path: Path, *, overwrite: bool) -> None:
+    def __init__(self, path: Path, *, overwrite: bool, usual: bool) -> None:
         self.path = path
+        self._aside = usual and not overwrite
         self.is_standard = str(path) in _STANDARD
         self._is_device = str(path).startswith(("/dev/", "/proc/self/fd/")) and path.exists()
         if self.is_standard or self._is_device:
             return
-        if path.is_file() and not overwrite:
+        if path.is_file() and not (overwrite or usual):
             raise InputError(
                 f"{path} is there; name another file with --out, or say --overwrite to replace it"
             )
@@ -57,4 +61,22 @@ class Output:
             except OSError as error:
                 raise SaveError(f"cannot write {self.path}: {error.strerror}") from error
         else:
+            if self._aside and self.path.exists():
+                self.say(f"the earlier {self.path} is {self._put_aside()} now")
             files.write(self.path, text.encode())
+
+    def _put_aside(self) -> Path:
+        """Give the file that is there another name, and return it."""
+        for number in count(1):
+            place = self.path.with_stem(f"{self.path.stem}.{number}")
+            try:
+                os.link(self.path, place)  # fails where the name is taken; a rename would replace
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise SaveError(
+                    f"cannot keep {self.path} as {place}: {error.strerror}; name another file with "
+                    "--out, or say --overwrite"
+                ) from error
+            break
+        return place

@@ -96,7 +96,7 @@ class Named(click.Path):
         return super().convert(value, param, ctx)
 
 
-GROUPS = ("Data", "Network", "Training", "Device", "Advanced", "Other")
+GROUPS = ("Data", "Network", "Training", "Run", "Device", "Advanced", "Other")
 
 
 class GroupedOption(click.Option):
@@ -115,7 +115,7 @@ class GroupedCommand(click.Command):
         groups: dict[str, list[tuple[str, str]]] = {name: [] for name in GROUPS}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
-            if record is not None:
+            if record is not None and isinstance(parameter, click.Option):
                 groups[getattr(parameter, "group", GROUPS[-1])].append(record)
         for name, records in groups.items():
             if records:

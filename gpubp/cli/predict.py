@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 import numpy as np
+from click.core import ParameterSource
 from numpy.typing import NDArray
 
 from gpubp.cli import model
@@ -30,9 +31,22 @@ from gpubp.trainer import Trainer
     show_default=True,
     help="The file to write; - for the standard output.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace the file; without it one that is named is refused, and predictions.csv put aside.",
+)
 @model.with_device
-def command(model_path: Path, data: str, out: Path, overwrite: bool, **place: Any) -> None:
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    model_path: Path,
+    data: str,
+    out: Path,
+    overwrite: bool,
+    **place: Any,
+) -> None:
     """Write a model's predictions for the rows of DATA.
 
     MODEL is the file that 'gpubp train' wrote, or its folder. DATA is read and
@@ -48,7 +62,8 @@ def command(model_path: Path, data: str, out: Path, overwrite: bool, **place: An
     for path in (Path(data), model_path):
         if path.exists() and out.exists() and path.samefile(out):
             raise InputError(f"--out {out} would overwrite what is read from it; name another file")
-    output = Output(out, overwrite=overwrite)
+    usual = ctx.get_parameter_source("out") == ParameterSource.DEFAULT
+    output = Output(out, overwrite=overwrite, usual=usual)
     trainer, recipe = model.load_model(model_path, **place)
     model.describe(trainer, output.say)
     X, notes = recipe.preprocessing.apply(load(data))

@@ -150,7 +150,7 @@ def _named(
     "Advanced", "--share-by", SHARE_BY, "auto", "By what a step is split into shares on the CPU"
 )
 @_option(
-    "Other",
+    "Run",
     "--out",
     Named(path_type=Path),
     "gpubp-run",
@@ -158,11 +158,20 @@ def _named(
 )
 @click.option(
     "--resume",
+    cls=GroupedOption,
+    group="Run",
     is_flag=True,
     help="Go on with the run in the folder from its last finished epoch; with a larger --epochs "
     "also if it has ended.",
 )
-@click.option("--overwrite", is_flag=True, help="Train anew though the folder holds another model.")
+@click.option(
+    "--overwrite",
+    cls=GroupedOption,
+    group="Run",
+    is_flag=True,
+    help="Replace the model in the folder; without it a run in a folder that is named is refused, "
+    "and one in gpubp-run is put aside.",
+)
 @model.with_device
 @click.pass_context
 def command(
@@ -201,25 +210,37 @@ def command(
         place["precision"] = precision or "fp32"
         devices.check_precision(devices.resolve(device, backend), place["precision"])
     with folder.locked(out):
-        done = (
-            _resume(ctx, paths, given, place) if resume else _begin(paths, given, place, overwrite)
-        )
+        done = _resume(ctx, paths, given, place) if resume else _begin(ctx, paths, given, place)
     if not done:
         ctx.exit(1)
 
 
 def _begin(
-    paths: folder.Files, given: dict[str, Any], place: dict[str, Any], overwrite: bool
+    ctx: click.Context, paths: folder.Files, given: dict[str, Any], place: dict[str, Any]
 ) -> bool:
     """Train anew; return whether the run ended."""
     paths.check()
     options = Options(**given)
     prepared = run.prepare_data(options)
     options = settings.settle(options, prepared)
-    folder.check_free(paths, options, overwrite=overwrite)
+    found = None if ctx.params["overwrite"] else folder.held(paths, options, prepared.recipe)
+    if found is not None and found.same and found.complete:
+        trainer, _ = model.load_model(paths.folder, **place)
+        run.describe(options, prepared, trainer)
+        click.echo(
+            f"{paths.folder} holds this very run, which ended after epoch {found.epoch}: --resume "
+            f"--epochs {2 * found.epoch} goes on with it, --overwrite trains it anew"
+        )
+        run.finish(options, prepared, trainer, paths)
+        return True
+    usual = ctx.get_parameter_source("out") == ParameterSource.DEFAULT
+    if found is not None and (found.same or not usual):
+        raise folder.refuse(paths, found)
     trainer = run.new_trainer(options, prepared, place, paths.way_to(options.data))
     run.describe(options, prepared, trainer)
-    if paths.model.exists():
+    if found is not None:
+        click.echo(f"the earlier run is in {folder.put_aside(paths)} now")
+    elif paths.model.exists():
         click.echo(f"the earlier model in {paths.folder} is replaced, as asked")
     if not run.fit(options, prepared, trainer, paths, resume=False):
         return False

@@ -34,24 +34,45 @@ def iris(gpubp):
     ],
 )
 def test_another_run_is_refused_unless_it_may_overwrite(gpubp, iris, arguments, said):
-    result = gpubp("train", *arguments)
+    result = gpubp("train", *arguments, "--out", "gpubp-run")
     assert result.code == 2
     assert said in result.err
     assert "name another folder with --out, or train anew with --overwrite" in result.err
     assert MODEL.read_bytes() == iris
-    result = gpubp("train", *arguments, "--overwrite")
+    result = gpubp("train", *arguments, "--overwrite", "--out", "gpubp-run")
     assert result.code == 0, result.err
     assert "the earlier model in gpubp-run is replaced, as asked" in result.out
     assert MODEL.read_bytes() != iris
 
 
-def test_the_same_run_that_has_ended(gpubp, iris):
-    result = gpubp("train", "iris", *SMALL)
-    assert result.code == 2
-    assert "holds this very run, which ended after epoch 3" in result.err
-    for command in ("evaluate gpubp-run iris", "train --resume --epochs 6", "train --overwrite"):
-        assert f"'gpubp {command}'" in result.err
+def test_in_the_usual_folder_the_earlier_run_is_put_aside(gpubp, iris):
+    for number in (1, 2):
+        result = gpubp("train", ["wine", "iris"][number - 1], *SMALL)
+        assert result.code == 0, result.err
+        assert f"the earlier run is in gpubp-run.{number} now" in result.out
+    assert Path("gpubp-run.1/model.safetensors").read_bytes() == iris
+    assert gpubp("evaluate", "gpubp-run.2", "wine").code == 0
+    assert sorted(path.name for path in Path("gpubp-run.1").iterdir()) == [
+        "curves.png", "history.csv", "model.safetensors"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("out", [[], ["--out", "gpubp-run"]])
+def test_the_same_run_that_has_ended_is_shown(gpubp, iris, out):
+    result = gpubp("train", "iris", *SMALL, *out)
+    assert result.code == 0, result.err
+    assert "holds this very run, which ended after epoch 3: --resume --epochs 6" in result.out
+    assert result.out.splitlines()[-1].startswith("test: accuracy")
+    assert "epoch" not in result.err
     assert MODEL.read_bytes() == iris
+
+
+def test_other_data_of_the_same_name_are_another_run(gpubp, passengers):
+    assert gpubp("train", passengers, *SMALL, "--out", "run").code == 0
+    passengers.write_text(passengers.read_text().replace(",female,", ",male,", 20))
+    result = gpubp("train", passengers, *SMALL, "--out", "run")
+    assert result.code == 2
+    assert "passengers.csv has other content by now" in result.err
 
 
 def test_the_same_run_named_from_another_folder(gpubp, passengers, monkeypatch, tmp_path):
@@ -59,8 +80,8 @@ def test_the_same_run_named_from_another_folder(gpubp, passengers, monkeypatch, 
     (tmp_path / "other").mkdir()
     monkeypatch.chdir("other")
     result = gpubp("train", "../passengers.csv", *SMALL, "--out", "../gpubp-run")
-    assert result.code == 2
-    assert "holds this very run, which ended" in result.err
+    assert result.code == 0
+    assert "holds this very run, which ended" in result.out
 
 
 def test_the_same_run_that_was_stopped(gpubp, monkeypatch):
@@ -76,9 +97,7 @@ def test_the_same_run_that_was_stopped(gpubp, monkeypatch):
         assert gpubp("train", "iris", *SMALL, "--out", "run").code == 1
     result = gpubp("train", "iris", *SMALL, "--out", "run")
     assert result.code == 2
-    assert (
-        "run holds this very run, stopped after epoch 2 of 3; 'gpubp train --resume" in result.err
-    )
+    assert "run holds this very run, stopped after epoch 2; 'gpubp train --resume" in result.err
     assert gpubp("train", "--resume", "--out", "run").code == 0
 
 
@@ -86,9 +105,9 @@ def test_the_same_run_that_was_stopped(gpubp, monkeypatch):
 def test_a_file_that_is_no_model_is_kept(gpubp, content):
     RUN.mkdir()
     MODEL.write_bytes(content)
-    result = gpubp("train", "iris", *SMALL)
+    result = gpubp("train", "iris", *SMALL, "--out", "gpubp-run")
     assert result.code == 2
-    assert "is there, but no model of 'gpubp train'" in result.err
+    assert "holds a model that is not of 'gpubp train'" in result.err
     assert MODEL.read_bytes() == content
     assert gpubp("train", "iris", *SMALL, "--overwrite").code == 0
 

@@ -16,6 +16,7 @@ from gpubp import devices
 from gpubp.cli import main as module
 from gpubp.cli.main import COMMANDS
 from gpubp.cli.progress import compilation_shown
+from gpubp.cli.train import command as train
 from gpubp.errors import GpubpError
 from gpubp.kernels.numba import compiled
 
@@ -54,6 +55,20 @@ def test_every_command_has_help_with_examples(gpubp, command):
     assert f"gpubp {command} " in result.out
     assert result.out.count("--debug") == 1
     assert max(map(len, result.out.splitlines())) <= 80
+
+
+def test_the_options_of_train_are_in_groups(gpubp):
+    text = gpubp("train", "--help").out
+    expected = {
+        "Data": "--target", "Network": "--hidden", "Training": "--epochs", "Run": "--out",
+        "Device": "--device", "Advanced": "--gemm", "Other": "--debug",
+    }  # fmt: skip
+    assert re.findall(r"^(\w+):$", text, re.MULTILINE) == [*expected]
+    for group, option in expected.items():
+        section = re.split(r"^\w+:$", text[text.index(f"\n{group}:\n") :], flags=re.MULTILINE)[1]
+        assert option in section
+    options = re.findall(r"^  (--[\w-]+)", text, re.MULTILINE)
+    assert len(options) == len(set(options)) == len(train.params) - 1  # all but DATA
 
 
 def test_help_imports_neither_a_compiler_nor_data():

@@ -50,15 +50,26 @@ def test_streams_of_a_shell(answers, line):
 
 
 def test_a_file_that_is_there_is_not_replaced_unasked(gpubp, answers):
-    Path("predictions.csv").write_text("mine\n")
-    result = gpubp("predict", "gpubp-run", "iris")
+    Path("mine.csv").write_text("mine\n")
+    result = gpubp("predict", "gpubp-run", "iris", "--out", "mine.csv")
     assert result.code == 2
-    assert (
-        "predictions.csv is there; name another file with --out, or say --overwrite" in result.err
-    )
-    assert Path("predictions.csv").read_text() == "mine\n"
+    assert "mine.csv is there; name another file with --out, or say --overwrite" in result.err
+    assert Path("mine.csv").read_text() == "mine\n"
+    assert gpubp("predict", "gpubp-run", "iris", "--out", "mine.csv", "--overwrite").code == 0
+    assert Path("mine.csv").read_text() == answers
+
+
+def test_one_of_the_usual_name_is_put_aside(gpubp, answers):
+    for number in ("", "1", "2"):
+        Path("predictions.csv").write_text(f"mine {number}\n")
+        result = gpubp("predict", "gpubp-run", "iris")
+        assert result.code == 0, result.err
+        assert "the earlier predictions.csv is predictions." in result.out
+        assert Path("predictions.csv").read_text() == answers
+    kept = [Path(f"predictions.{number}.csv").read_text() for number in (1, 2, 3)]
+    assert kept == ["mine \n", "mine 1\n", "mine 2\n"]
     assert gpubp("predict", "gpubp-run", "iris", "--overwrite").code == 0
-    assert Path("predictions.csv").read_text() == answers
+    assert not Path("predictions.4.csv").exists()
 
 
 def test_a_full_device(gpubp, answers):
