@@ -34,7 +34,8 @@ from gpubp.trainer import Trainer
 @click.option(
     "--overwrite",
     is_flag=True,
-    help="Replace the file; without it one that is named is refused, and predictions.csv put aside.",
+    help="Replace the file; without it one that is named is refused, and predictions.csv is put "
+    "aside.",
 )
 @model.with_device
 @click.pass_context
