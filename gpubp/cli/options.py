@@ -30,6 +30,7 @@ L2 = 0.1  # at most
 KEEP = ("auto", "best", "last")
 CHOOSERS = 20  # validation rows at least to choose an epoch by; the luck of fewer chooses worse
 
+_TOLD = 1000  # steps by which two schedules are compared
 _ADAPTIVE = ("adam", "adamw", "rmsprop")
 
 # What a run may be taken up again with another value of.
@@ -185,8 +186,9 @@ def same_so_far(options: Options, before: int, trainer: Trainer) -> bool:
     assert options.epochs is not None
     steps = trainer.step // max(trainer.epoch, 1)
     schedule = SCHEDULES.get(options.schedule).start()
+    # Some of the steps tell: where one schedule leaves the other, it does not come back.
+    some = np.linspace(0, max(trainer.epoch * steps - 1, 0), _TOLD, dtype=np.int64)
     then, now = (
-        schedule.factors(np.arange(trainer.epoch * steps), Span(epochs * steps, steps))
-        for epochs in (before, options.epochs)
+        schedule.factors(some, Span(epochs * steps, steps)) for epochs in (before, options.epochs)
     )
     return bool((then == now).all())

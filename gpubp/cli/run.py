@@ -172,7 +172,9 @@ def _stopping(options: Options, watched: int) -> EarlyStopping | None:
     ``watched`` are the validation rows.
     """
     if options.patience is not None:
-        return EarlyStopping(patience=options.patience, restore_best=options.keep != "last")
+        monitor = "val_loss" if watched else "loss"
+        best = options.keep != "last"
+        return EarlyStopping(monitor, patience=options.patience, restore_best=best)
     if options.keep == "last" or watched < (CHOOSERS if options.keep == "auto" else 1):
         return None
     return EarlyStopping(patience=_ENDLESS)
@@ -190,7 +192,8 @@ def _how_to_go_on(trainer: Trainer, paths: Files) -> str:
 
 def finish(options: Options, prepared: Prepared, trainer: Trainer, paths: Files) -> None:
     """Draw and name the files, and last of all test on the held-out rows."""
-    kept = int(trainer.extra["kept"])
+    kept = trainer.extra.get("kept")
+    kept = kept if isinstance(kept, int) else trainer.epoch
     watched = len(prepared.rows.validation)
     click.echo(_kept(options, trainer, kept, watched))
     history = units(prepared, trainer).history(trainer.history)
@@ -210,7 +213,7 @@ def finish(options: Options, prepared: Prepared, trainer: Trainer, paths: Files)
 
 def _kept(options: Options, trainer: Trainer, kept: int, watched: int) -> str:
     """Return which epoch's weights the model has, and why; ``watched`` are the validation rows."""
-    ended = f"; --patience {options.patience} ended the run" if trainer.extra["stopped"] else ""
+    ended = f"; --patience {options.patience} ended the run" if trainer.extra.get("stopped") else ""
     if options.keep == "last":
         why = "the last, as asked"
     elif _stopping(options, watched) is not None:

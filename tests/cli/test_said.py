@@ -88,6 +88,10 @@ def test_losses_grow_with_the_unit(loss, power):
             "(--keep best)",
         ),
         (
+            ("--validation-fraction", "0", "--patience", "20"),
+            "kept: epoch {best} of 12, the best by training loss",
+        ),
+        (
             ("--validation-fraction", "0.2"),
             "kept: epoch {best} of 12, the best by validation loss",
         ),
@@ -104,7 +108,9 @@ def test_which_epoch_is_kept(gpubp, options, said):
     result = gpubp("train", *options, "--backend", "numpy")
     trainer = Trainer.load(RUN / "model.safetensors")
     watched = "val_loss" in trainer.history.names
-    best = int(trainer.history.column("val_loss").argmin()) + 1 if watched else 0
+    name = "val_loss" if watched else "loss"
+    best = int(trainer.history.column(name).argmin()) + 1
+    assert "warning" not in result.err
     assert best < 12, "the best should not be the last"
     assert said.format(best=best) in result.out
     if watched:
