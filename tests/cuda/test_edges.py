@@ -84,3 +84,25 @@ def test_a_norm_beyond_float64_is_not_hidden(driver):
     work = partial(run, driver, precision=Precision("float64"))
     values = {"squares": np.array([np.inf]), "grads": np.array([1e200, 1.0])}
     assert np.isnan(evaluate(work, "clip_norm", limit=1.0, **values)["grads"]).all()
+
+
+def test_losses_are_summed_in_float64(driver):
+    """Of 3,000 finite ones float32 has not the sum; nor has it 1,999 small ones beside a large."""
+    work = partial(run, driver, precision=Precision("float32"))
+    z, t = np.full((3000, 1), 2e19, np.float32), np.zeros((3000, 1), np.float32)
+    loss = evaluate(work, "squared_error", z=z, t=t)["loss"]
+    np.testing.assert_allclose(loss, 3000 * 0.5 * float(z[0, 0]) ** 2, rtol=1e-6)
+    z = np.ones((2000, 1), np.float32)
+    z[0] = 2**30
+    assert evaluate(work, "absolute_error", z=z, t=t[:2000])["loss"] == 2**30 + 1999
+
+
+@pytest.mark.parametrize("gap", [0.5, 12.0, 17.0, 40.0])
+def test_the_loss_of_a_row_that_is_nearly_right_keeps_its_digits(driver, gap):
+    work = partial(run, driver, precision=Precision("float32"))
+    z = np.array([[-gap, 0]], np.float32)
+    right = np.log1p(np.exp(-gap))
+    loss = evaluate(work, "softmax_cross_entropy", z=z, labels=np.array([1]))["loss"]
+    np.testing.assert_allclose(loss, right, rtol=1e-6)
+    a = evaluate(work, "log_softmax", z=z)["a"]
+    np.testing.assert_allclose(a, [[-gap - right, -right]], rtol=1e-6)
