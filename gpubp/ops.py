@@ -358,7 +358,8 @@ def _doc(kernel: Kernel, returned: Sequence[Operand]) -> str:
     if kernel.inplace:
         pairs = ", ".join(f"{a} and {b}" for a, b in kernel.inplace)
         lines += ["", f"May be the same array: {pairs}."]
-    lines += ["", "Raises:", "    OperandError: a wrong shape, dtype, library or memory."]
+    raised = "OperandError: a wrong shape, dtype, library, scalar or memory, or a masked array."
+    lines += ["", "Raises:", f"    {raised}"]
     if kernel.source:
         lines += ["", *textwrap.wrap(f"Source: {kernel.source}.", 92)]
     return "\n".join(lines)

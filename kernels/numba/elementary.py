@@ -161,12 +161,6 @@ def log1p_fraction(u: Any) -> Any:
 
 
 @njit(**EXACT)
-def log_above_one(x: Any) -> Any:
-    """Return the logarithm of a finite float32 or float64 that is at least 1."""
-    return log_of_sum(x, x - like(1.0, x))
-
-
-@njit(**EXACT)
 def log_of_sum(x: Any, rest: Any) -> Any:
     """Return the logarithm of x = 1 + rest, to all the digits of ``rest``.
 
