@@ -291,7 +291,7 @@ def log_softmax(z: Any, a: Any) -> None:
             total += e
             rest += rows.below_one(e)
         # A total below 2 is 1 and its rest, which has the digits that the total has not.
-        shift = like(math.log(total) if total >= 2 else math.log1p(rest), top)
+        shift = like(math.log1p(rest) if total < 2 else math.log(total), top)
         for k in range(z.shape[1]):
             a[i, k] = minus(minus(z[i, k], top), shift)
 

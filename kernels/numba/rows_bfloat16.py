@@ -33,7 +33,7 @@ def _sums(z: Any) -> Any:
         rest += below_one(e)
         plain += d
     # A total below 2 is 1 and its rest, which has the digits that the total has not.
-    return top, total, math.log(total) if total >= 2 else math.log1p(rest), plain
+    return top, total, math.log1p(rest) if total < 2 else math.log(total), plain
 
 
 @njit(**FLAGS)
