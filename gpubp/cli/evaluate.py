@@ -10,14 +10,14 @@ import numpy as np
 
 from gpubp.cli import model
 from gpubp.data.prepare import with_target
-from gpubp.data.table import load
 
 
 @click.command()
 @model.argument
 @click.argument("data")
+@model.encoding
 @model.with_device
-def command(model_path: Path, data: str, **place: Any) -> None:
+def command(model_path: Path, data: str, encoding: str | None, **place: Any) -> None:
     """Compare a model's predictions with the truth in DATA.
 
     MODEL is the file that 'gpubp train' wrote, or its folder. DATA needs the
@@ -31,7 +31,7 @@ def command(model_path: Path, data: str, **place: Any) -> None:
     """
     trainer, recipe = model.load_model(model_path, **place)
     model.describe(trainer)
-    table = load(data)
+    table = model.load_data(data, encoding, trainer)
     seen = table.fingerprint() == recipe.fingerprint
     table, notes = with_target(table, recipe.target.name)
     X, filled = recipe.preprocessing.apply(table)

@@ -16,6 +16,7 @@ from gpubp.backends import DEVICES
 from gpubp.cli.params import Command, GroupedOption, Name
 from gpubp.cli.progress import compilation_shown
 from gpubp.data.prepare import Recipe
+from gpubp.data.table import Table, load
 from gpubp.data.target import Target
 from gpubp.devices import PRECISIONS
 from gpubp.errors import InputError, SaveError
@@ -54,6 +55,24 @@ def with_device(command: Command) -> Command:
         help=f"{', '.join(PRECISIONS)}.  [default: the model's, or fp32]",
     )
     return device(backend(precision(command)))
+
+
+def encoding(command: Command) -> Command:
+    """Add the option for how a CSV file is to be read."""
+    return click.option(
+        "--encoding", metavar="NAME", help="Encoding of a CSV file.  [default: found out]"
+    )(command)
+
+
+def load_data(data: str, encoding: str | None, trainer: Trainer) -> Table:
+    """Return a table, read with the model's texts for a missing value.
+
+    Raises:
+        InputError: there is none of that name, or it can't be read.
+    """
+    options = trainer.extra.get("options")
+    missing = options.get("missing") if isinstance(options, dict) else None
+    return load(data, encoding, missing.split(",") if isinstance(missing, str) else None)
 
 
 def load_model(

@@ -42,6 +42,8 @@ class Options:
     """What decides the result of a run; saved with the model, so that --resume repeats none."""
 
     data: str
+    encoding: str | None
+    missing: str | None
     target: str | None
     hidden: tuple[int, ...]
     activation: str
@@ -63,6 +65,11 @@ class Options:
     gemm: str
     shares: int | None
     share_by: str
+
+    @property
+    def markers(self) -> list[str] | None:
+        """The texts that stand for a missing value; None for the usual ones."""
+        return None if self.missing is None else self.missing.split(",")
 
     @property
     def task(self) -> Task | None:

@@ -16,7 +16,6 @@ from gpubp.cli import model
 from gpubp.cli.output import Output
 from gpubp.cli.progress import compilation_shown
 from gpubp.data.prepare import Recipe
-from gpubp.data.table import load
 from gpubp.errors import InputError
 from gpubp.trainer import Trainer
 
@@ -37,6 +36,7 @@ from gpubp.trainer import Trainer
     help="Replace the file; without it one that is named is refused, and predictions.csv is put "
     "aside.",
 )
+@model.encoding
 @model.with_device
 @click.pass_context
 def command(
@@ -46,6 +46,7 @@ def command(
     data: str,
     out: Path,
     overwrite: bool,
+    encoding: str | None,
     **place: Any,
 ) -> None:
     """Write a model's predictions for the rows of DATA.
@@ -67,7 +68,7 @@ def command(
     output = Output(out, overwrite=overwrite, usual=usual)
     trainer, recipe = model.load_model(model_path, **place)
     model.describe(trainer, output.say)
-    X, notes = recipe.preprocessing.apply(load(data))
+    X, notes = recipe.preprocessing.apply(model.load_data(data, encoding, trainer))
     for note in notes:
         output.say(f"  {note}")
     with compilation_shown():

@@ -35,7 +35,7 @@ def prepare_data(options: Options) -> Prepared:
         InputError: it can't be used, or not with the loss.
     """
     prepared = prepare(
-        load(options.data),
+        load(options.data, options.encoding, options.markers),
         target=options.target,
         task=options.task,
         # A network's output is the logarithm of a count's rate: near 0 without standardisation.

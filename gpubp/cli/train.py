@@ -62,6 +62,21 @@ def _named(
     None,
     "Column to predict; otherwise the one called target, label, class or y, or the last.",
 )
+@_option(
+    "Data",
+    "--missing",
+    click.STRING,
+    None,
+    "Texts that stand for a missing value, such as 'unknown,-'; otherwise those of pandas and ?: "
+    "NA, N/A, NaN, null, #N/A, ... (None is a class among texts). An empty field always does.",
+)
+@_option(
+    "Data",
+    "--encoding",
+    click.STRING,
+    None,
+    "Encoding of a CSV file; otherwise UTF-8 or UTF-16, or else Windows-1252, which is said.",
+)
 @_option("Data", "--validation-fraction", _SHARE, 0.1, "Share of the rows to choose the epoch by.")
 @_option("Data", "--test-fraction", _SHARE, 0.2, "Share of the rows held out for the final test.")
 @_option("Network", "--hidden", Widths(), "256,128", "Widths of the hidden layers, or none.")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubp.data import target as targets
-from gpubp.data.preprocessing import Matrix, Preprocessing
+from gpubp.data.preprocessing import Matrix, Preprocessing, spread
 from gpubp.data.split import Split, split
 from gpubp.data.table import Table, shorten
 from gpubp.data.target import Target, Task
@@ -124,6 +124,7 @@ def prepare(
         InputError: the data can't be used.
     """
     name, why_target = targets.choose(table, target)
+    table = table.with_nones(name)
     coding, why_task = targets.infer(table, name, task)
     fingerprint = table.fingerprint()
     notes = [
@@ -137,10 +138,11 @@ def prepare(
     training = table.take(rows.train)
     if not coding.classes and standardise_target:
         values = training.numbers(name)
-        if values.min() == values.max():
+        mean, scale = spread(values)
+        if not scale:
             raise InputError(f"{table.origin}: column {name!r} is {values[0]:g} in every row")
-        coding = replace(coding, mean=float(values.mean()), scale=float(values.std()))
-    preprocessing, learned = Preprocessing.fit(training, name)
+        coding = replace(coding, mean=mean, scale=scale)
+    preprocessing, learned = Preprocessing.fit(training, name, table)
     X, filled = preprocessing.apply(table)
     recipe = Recipe(preprocessing, coding, fingerprint, validation, test, seed)
     notes += [*left_out, *learned, *filled]

@@ -10,17 +10,18 @@ import difflib
 import hashlib
 import math
 import os
+import unicodedata
 import zipfile
 import zlib
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubp.data import csvfile, datasets
+from gpubp.data import csvfile, datasets, numerals
 from gpubp.errors import InputError
 from gpubp.kernels.contract import REAL_DTYPES
 
@@ -41,6 +42,8 @@ class Table:
         places: (N,) where messages say that a row is: its line in a CSV file, else its number,
             counted from 0.
         unit: what ``places`` counts, "line" or "row".
+        parsed: the columns of texts that are numbers, as such; None asks the texts.
+        nones: where a column of texts says None, which is missing, or a class of that name.
         notes: what was done on reading, a sentence each.
     """
 
@@ -49,6 +52,8 @@ class Table:
     places: NDArray[np.int64]
     unit: str = "row"
     notes: tuple[str, ...] = ()
+    parsed: dict[str, NDArray[np.float64]] | None = None
+    nones: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -59,12 +64,18 @@ class Table:
         """Return how messages name the first row at which a condition holds."""
         return f"{self.unit} {self.places[int(where.argmax())]}"
 
+    def named(self, name: str) -> str:
+        """Return a column's name as the table has it: accents composed."""
+        composed = unicodedata.normalize("NFC", name)
+        return composed if composed in self.columns else name
+
     def column(self, name: str) -> Column:
         """Return a column.
 
         Raises:
             InputError: there is none of that name (the nearest is suggested).
         """
+        name = self.named(name)
         if name not in self.columns:
             raise InputError(f"{self.origin} has no column {name!r}; {nearest(name, self.columns)}")
         return self.columns[name]
@@ -80,22 +91,39 @@ class Table:
         column = self.column(name)
         if not is_text(column):
             return not self.missing(name).all()
-        present = column[column != ""]
-        try:
-            present.astype(np.float64)
-        except ValueError:
-            return False
-        return len(present) > 0
+        values = self._parsed(name)
+        return values is not None and not bool(np.isnan(values).all())
 
-    def numbers(self, name: str) -> NDArray[np.float64]:
-        """Return a column as numbers, NaN where missing.
+    def _parsed(self, name: str) -> NDArray[np.float64] | None:
+        """Return a column of texts as numbers; None if it is not one of numbers."""
+        if self.parsed is None:
+            return numerals.quantities(self.column(name).tolist())
+        return self.parsed.get(self.named(name))
+
+    def odd(self, name: str) -> tuple[float, NDArray[np.bool_]]:
+        """Return the part of a column's values that are numbers, and where the others are."""
+        column = self.column(name)
+        if not is_text(column):
+            return 1.0, np.zeros(self.rows, np.bool_)
+        present = column != ""
+        odd = present & np.isnan(numerals.parse(column.tolist()))
+        return 1 - odd.sum() / max(1, present.sum()), odd
+
+    def numbers(self, name: str, others: Sequence[str] = ()) -> NDArray[np.float64]:
+        """Return a column as numbers, NaN where missing and where it has one of ``others``.
 
         Raises:
             InputError: a value is not a number or not finite (the first is named).
         """
         column = self.column(name)
-        values = _parse(column) if is_text(column) else column.astype(np.float64)
+        if is_text(column):
+            parsed = self._parsed(name)
+            values = numerals.parse(column.tolist()) if parsed is None else parsed.copy()
+        else:
+            values = column.astype(np.float64)
         bad = ~np.isfinite(values) & ~self.missing(name)
+        if others and is_text(column):
+            bad &= ~np.isin(column, np.array(others, np.dtypes.StringDType()))
         if bad.any():
             raise InputError(
                 f"{self.origin}: column {name!r} has {str(column[bad][0])!r} at {self.place(bad)}, "
@@ -112,8 +140,22 @@ class Table:
 
     def take(self, rows: NDArray[np.intp]) -> Table:
         """Return the table of some of the rows, in that order."""
-        columns = {name: column[rows] for name, column in self.columns.items()}
-        return replace(self, columns=columns, places=self.places[rows])
+        columns, parsed, nones = (
+            None if held is None else {name: column[rows] for name, column in held.items()}
+            for held in (self.columns, self.parsed, self.nones)
+        )
+        assert columns is not None  # only what is parsed may be
+        assert nones is not None
+        return replace(self, columns=columns, places=self.places[rows], parsed=parsed, nones=nones)
+
+    def with_nones(self, name: str) -> Table:
+        """Return the table with None as a text in a column of other texts, not as missing."""
+        where = self.nones.get(self.named(name))
+        if where is None or self.is_numeric(name) or bool(self.missing(name).all()):
+            return self
+        column = self.column(name).copy()
+        column[where] = "None"
+        return replace(self, columns={**self.columns, self.named(name): column})
 
     def fingerprint(self) -> str:
         """Return a digest of all names and values: equal for equal data."""
@@ -125,8 +167,16 @@ class Table:
         return digest.hexdigest()
 
 
-def load(source: str | os.PathLike[str]) -> Table:
+def load(
+    source: str | os.PathLike[str],
+    encoding: str | None = None,
+    missing: Sequence[str] | None = None,
+) -> Table:
     """Return the table that ``source`` names: a bundled set, an ``.npz`` or a CSV file.
+
+    Args:
+        source: its name; ``-`` is the standard input, a CSV file.
+        encoding, missing: of a CSV file, as :func:`gpubp.data.csvfile.read` takes them.
 
     Raises:
         InputError: there is no such set or file (the nearest is suggested), or it can't be read.
@@ -135,6 +185,8 @@ def load(source: str | os.PathLike[str]) -> Table:
     if name in datasets.NAMES:
         return _numbered(name, datasets.load(name))
     path = Path(name)
+    if name == csvfile.STDIN:
+        return _of_csv("the standard input", csvfile.read(path, encoding, missing))
     if path.is_dir():
         raise InputError(f"{name} is a folder; name a file in it")
     if not path.exists():
@@ -144,10 +196,13 @@ def load(source: str | os.PathLike[str]) -> Table:
     try:
         if path.suffix == ".npz":
             return _load_npz(path)
-        columns, lines, notes = csvfile.read(path)
+        return _of_csv(name, csvfile.read(path, encoding, missing))
     except OSError as error:
         raise InputError(f"{name} can't be read: {error.strerror or error}") from error
-    return Table(name, columns, lines, "line", notes)
+
+
+def _of_csv(origin: str, read: csvfile.Read) -> Table:
+    return Table(origin, read.columns, read.lines, "line", read.notes, read.numbers, read.nones)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -170,21 +225,6 @@ def shorten(names: Iterable[object], limit: int = 8) -> str:
 def is_text(column: Column) -> bool:
     """Return whether a column is of texts."""
     return isinstance(column.dtype, np.dtypes.StringDType)
-
-
-def _parse(texts: Column) -> NDArray[np.float64]:
-    """Return texts as numbers; NaN where one is none."""
-    try:
-        return np.where(texts == "", "nan", texts).astype(np.float64)
-    except ValueError:
-        return np.array([_number(text) for text in texts.tolist()])
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
 
 
 def _written(value: float | int | bool) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubp.data.preprocessing import standardised
 from gpubp.data.table import Table, shorten
 from gpubp.errors import InputError
 
@@ -19,6 +20,9 @@ _USUAL_NAMES = ("target", "label", "class", "y")
 
 # Integers of more different values than this are taken for quantities.
 _MOST_INTEGER_CLASSES = 20
+# The part of a target's values that are numbers, from which on the others are mistakes.
+_MOSTLY_NUMBERS = 0.9
+_INFINITE = {"inf", "infinity"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +54,15 @@ class Target:
             InputError: the column is not there, a value is missing, or it is no number or a class
                 that the training data did not have (the first is named).
         """
+        if "None" in self.classes:
+            table = table.with_nones(self.name)
         missing = table.missing(self.name)
         if missing.any():
             raise InputError(
                 f"{table.origin}: column {self.name!r} has no value at {table.place(missing)}"
             )
         if not self.classes:
-            return ((table.numbers(self.name) - self.mean) / self.scale).astype(np.float32)
+            return standardised(table.numbers(self.name), self.mean, self.scale).astype(np.float32)
         names = _names(table, self.name, self.numeric)
         ids = {name: index for index, name in enumerate(self.classes)}
         coded = np.array([ids.get(name, -1) for name in names.tolist()], np.int64)
@@ -91,6 +97,7 @@ def choose(table: Table, name: str | None) -> tuple[str, str]:
     """
     if name is not None:
         table.column(name)
+        name = table.named(name)
         why = "as asked"
     else:
         usual = [column for column in table.columns if column.casefold() in _USUAL_NAMES]
@@ -127,6 +134,16 @@ def infer(table: Table, name: str, task: Task | None = None) -> tuple[Target, st
         found: Task = "classification" if whole and few else "regression"
         why = f"{len(distinct)} different {'whole numbers' if whole else 'numbers'}"
     else:
+        share, odd = present.odd(name)
+        others = present.column(name)[odd].tolist()
+        if others and (
+            share >= _MOSTLY_NUMBERS
+            or (share > 0 and {t.lower().lstrip("+-") for t in others} <= _INFINITE)
+        ):
+            raise InputError(
+                f"{table.origin}: the target, a column of numbers, {name!r} has {others[0]!r} at "
+                f"{present.place(odd)}; correct it, leave it empty, or say that it is missing"
+            )
         found, why = "classification", "its values are not numbers"
     if task is not None and task != found:
         found, why = task, "as the loss asks"
@@ -158,4 +175,4 @@ def _names(table: Table, name: str, numeric: bool) -> NDArray[Any]:
     """Return the names of the classes in a column."""
     if not numeric:
         return table.texts(name)
-    return replace(table, columns={name: table.numbers(name)}).texts(name)
+    return replace(table, columns={name: table.numbers(name)}, parsed=None).texts(name)

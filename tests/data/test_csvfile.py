@@ -22,7 +22,7 @@ def write(tmp_path):
 
 
 def cells(read):
-    return {name: column.tolist() for name, column in read[0].items()}
+    return {name: column.tolist() for name, column in read.columns.items()}
 
 
 READABLE = {
@@ -45,18 +45,18 @@ def test_dialects_are_read_alike(write, content):
 
 
 def test_an_uncommon_delimiter_is_said(write):
-    assert csvfile.read(write("a,b\n1,2\n"))[2] == ()
-    assert csvfile.read(write("a;b\n1;2\n"))[2] == ("fields are separated by semicolon",)
+    assert csvfile.read(write("a,b\n1,2\n")).notes == ()
+    assert csvfile.read(write("a;b\n1;2\n")).notes == ("fields are separated by semicolon",)
 
 
 def test_quoted_fields_keep_delimiters_quotes_and_lines(write):
     read = csvfile.read(write('a,b\n"x, y","say ""no"""\n"two\nlines",é\nz,w\n'))
     assert cells(read) == {"a": ["x, y", "two\nlines", "z"], "b": ['say "no"', "é", "w"]}
-    assert read[1].tolist() == [2, 4, 5]
+    assert read.lines.tolist() == [2, 4, 5]
 
 
 def test_a_delimiter_in_quotes_does_not_decide(write):
-    assert list(csvfile.read(write('"a,b,c";d\n1;2\n'))[0]) == ["a,b,c", "d"]
+    assert list(csvfile.read(write('"a,b,c";d\n1;2\n')).columns) == ["a,b,c", "d"]
 
 
 def test_missing_values_become_empty(write):
@@ -65,23 +65,23 @@ def test_missing_values_become_empty(write):
 
 
 def test_decimal_commas_are_read_where_they_make_numbers(write):
-    columns, _, notes = csvfile.read(write("a;b;c\n1,5;x,y;3\n;1,5;4\n-2,25;z;5\n"))
-    assert columns["a"].tolist() == ["1.5", "", "-2.25"]
-    assert columns["b"].tolist() == ["x,y", "1,5", "z"]
-    assert "decimal commas were read in a" in notes
+    read = csvfile.read(write("a;b;c\n1,5;x,y;3\n;1,5;4\n-2,25;z;5\n"))
+    np.testing.assert_array_equal(read.numbers["a"], [1.5, np.nan, -2.25])
+    assert "b" not in read.numbers
+    assert "decimal commas were read in a" in read.notes
 
 
 def test_unnamed_columns_are_numbered(write):
-    columns, _, notes = csvfile.read(write(",b\n1,2\n"))
-    assert list(columns) == ["column 1", "b"]
-    assert notes == ("the header names no column 1",)
+    read = csvfile.read(write(",b\n1,2\n"))
+    assert list(read.columns) == ["column 1", "b"]
+    assert read.notes == ("the header names no column 1",)
 
 
 def test_more_rows_than_a_block(write, monkeypatch):
     monkeypatch.setattr(csvfile, "_BLOCK_ROWS", 4)
     read = csvfile.read(write("a,b\n" + "".join(f"{i},{-i}\n" for i in range(11))))
     assert cells(read) == {"a": [str(i) for i in range(11)], "b": [str(-i) for i in range(11)]}
-    assert read[1].tolist() == list(range(2, 13))
+    assert read.lines.tolist() == list(range(2, 13))
 
 
 REFUSED = {
@@ -91,13 +91,15 @@ REFUSED = {
     "only delimiters": (",,\n1,2,3\n", "is empty"),
     "one huge field": ("[" + "x" * 200_000, "line 1: field larger than field limit"),
     "no rows": ("a,b\n", "a header but no rows"),
-    "no header": ("1,2.5\n3,4\n", "first line holds numbers; put a header"),
+    "no header": ("1,2.5\n3,4\n", "first line holds numbers such as 1; put a header"),
+    "no header, a class": (
+        "5.1,3.5,setosa\n4.9,3,setosa\n",
+        "first line holds numbers such as 5.1",
+    ),
     "twice": ("a,b,a\n1,2,3\n", "'a' appears 2 times in the header"),
     "short row": ("a,b\n1,2\n3\n", r"line 3: 1 fields, but the header has 2"),
     "long row": ("a,b\n\n1,2,3\n", r"line 3: 3 fields, but the header has 2"),
     "open quote": ('a,b\n1,2\n"3,4\n5,6\n', r"line 4: .*is a quote missing"),
-    "Latin-1": ("a,b\n1,2\ncafé,3\n".encode("latin-1"), r"line 3: byte 0xe9 is not UTF-8"),
-    "UTF-16": ("a,b\n1,2\n".encode("utf-16"), "line 1: byte 0xff is not UTF-8"),
     "binary": (b"PK\x03\x04\0\0\n", "line 1: not text; gpubp reads .npz and CSV"),
 }
 

@@ -157,9 +157,22 @@ class TestColumns:
         with pytest.raises(InputError, match="no column but 'y' can be used"):
             prepare(make(a=["1", "1"], y=["0", "1"]))
 
-    def test_values_too_large_to_standardise(self):
-        with pytest.raises(InputError, match=r"'a' goes from -1e\+308 to 1e\+308, too far"):
-            prepare(make(a=["1e308", "-1e308"], y=["0", "1"]))
+    @pytest.mark.parametrize("size", [1.7e308, 1e200, 1.0, 1e-200, 1e-307])
+    def test_huge_and_tiny_values_are_standardised(self, size):
+        """Their squares are beyond float64, and so is the difference of the largest."""
+        values = np.array([-1.0, 1.0, -1.0, 1.0]) * size
+        prepared = prepare(make(a=values, y=["0", "1", "1", "0"]))
+        np.testing.assert_allclose(prepared.X[:, 0], [-1, 1, -1, 1], rtol=1e-6)
+        prepared = prepare(make(a=["1", "2", "4", "3"], y=values), task="regression")
+        np.testing.assert_allclose(prepared.y, [-1, 1, -1, 1], rtol=1e-6)
+        np.testing.assert_allclose(prepared.recipe.target.decode(prepared.y), values, rtol=1e-6)
+
+    def test_what_varies_by_rounding_alone_is_constant(self):
+        noise = [14.62, np.nextafter(14.62, 15), 14.62, np.nextafter(14.62, 14)]
+        prepared = prepare(make(a=noise, b=[1.0, 2, 3, 4], y=["0", "1", "1", "0"]))
+        assert "same in every training row: a" in said(prepared)
+        with pytest.raises(InputError, match=r"'y' is 14\.62 in every row"):
+            prepare(make(b=[1.0, 2, 3, 4], y=noise), task="regression")
 
     def test_only_the_training_rows_count(self):
         rng = np.random.default_rng(0)
