@@ -1,46 +1,60 @@
-"""Ctrl-C that is heard between steps and nowhere else.
+"""Ctrl-C and SIGTERM that are heard between steps and nowhere else.
 
 Python raises KeyboardInterrupt between any two of its instructions. While threads run compiled code
-that could free the memory under them, and between the lines that count an epoch it could lose the
-count. So here the signal is only noted; who is running is told to stop after the step under way,
-and the interrupt is raised when nothing is half done.
+that could free the memory under them, between the lines that count an epoch it could lose the
+count, and in the middle of a compilation it is lost itself. So here the signal is only noted; who
+is running is told to stop after the step under way, and the interrupt is raised when nothing is
+half done.
+
+SIGTERM is treated alike where a Python function handles it, as in the command (:func:`terminable`);
+elsewhere it ends the process at once.
 
 Python gives signals to the main thread alone. In any other thread, and where somebody has switched
-the signal off, nothing here does anything.
+a signal off, nothing here does anything.
 """
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 
 _Handler = Callable[[int, FrameType | None], object]
 
+# In the order in which handlers are put and put back: the one that is most likely to raise is last.
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: what ends on Ctrl-C ends by this, too."""
+
 
 class _Noted:
-    """Whether Ctrl-C was pressed, and who is to be told."""
+    """Which signal came, if one did, and who is to be told."""
 
-    def __init__(self, previous: _Handler) -> None:
+    def __init__(self, previous: Mapping[int, _Handler]) -> None:
         self.previous = previous
-        self.pressed = False
+        self.pressed: int | None = None
         self.stop: Callable[[], None] | None = None
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Note the signal. The second one outside of a run, in a slow callback, counts at once."""
+        if _noted is not self:  # it came while the old handlers were put back
+            self.previous[number](number, frame)
+            return
         if self.stop is not None:
             self.stop()
-        elif self.pressed:
-            self.previous(number, frame)
-        self.pressed = True
+        elif self.pressed is not None:
+            self.previous[number](number, frame)
+        self.pressed = number
 
     def deliver(self) -> None:
         """Do what the signal would have done, usually to raise KeyboardInterrupt."""
-        if self.pressed:
-            self.pressed = False
-            self.previous(signal.SIGINT, None)
+        if self.pressed is not None:
+            number, self.pressed = self.pressed, None
+            self.previous[number](number, None)
 
 
 _noted: _Noted | None = None  # of the main thread, while somebody defers
@@ -48,26 +62,29 @@ _noted: _Noted | None = None  # of the main thread, while somebody defers
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Hold a Ctrl-C back until the end of the block, or of a :func:`stopping` block within."""
-    global _noted  # noqa: PLW0603 (there is one SIGINT handler, too)
-    previous = signal.getsignal(signal.SIGINT)
-    if not _main_thread() or _noted is not None or not callable(previous):
+    """Hold signals back until :func:`hear`, or the end of a :func:`stopping` block or of this."""
+    global _noted  # noqa: PLW0603 (there is one handler of a signal, too)
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    previous = {int(n): handler for n, handler in handlers.items() if callable(handler)}
+    if not _main_thread() or _noted is not None or not previous:
         yield
         return
     mine = _Noted(previous)
     try:
         _noted = mine
-        signal.signal(signal.SIGINT, mine.handle)
+        for number in previous:
+            signal.signal(number, mine.handle)
         yield
     finally:
-        _noted = None  # first: once the old handler is back, it may raise before the next line
-        signal.signal(signal.SIGINT, previous)
+        _noted = None  # first: once an old handler is back, it may raise before the next line
+        for number, handler in previous.items():
+            signal.signal(number, handler)
         mine.deliver()
 
 
 @contextmanager
 def stopping(stop: Callable[[], None]) -> Iterator[None]:
-    """Run something that ``stop`` ends: call it on Ctrl-C, and let that count after the block."""
+    """Run something that ``stop`` ends: call it on a signal, and let that count after the block."""
     with deferred():
         noted = _noted if _main_thread() else None
         if noted is None:
@@ -76,12 +93,39 @@ def stopping(stop: Callable[[], None]) -> Iterator[None]:
         noted.deliver()  # pressed before: nothing has begun
         try:
             noted.stop = stop
-            if noted.pressed:  # since the line above the try
+            if noted.pressed is not None:  # since the line above the try
                 stop()
             yield
         finally:
             noted.stop = None
         noted.deliver()
+
+
+def hear() -> None:
+    """Let a signal count that was held back: where nothing is half done, before what takes long.
+
+    In a :func:`stopping` block nothing happens; that has an end of its own.
+    """
+    noted = _noted if _main_thread() else None
+    if noted is not None and noted.stop is None:
+        noted.deliver()
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Have SIGTERM raise :class:`Terminated`, unless somebody handles it or has switched it off."""
+    if not _main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
 
 
 def _main_thread() -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+Key = tuple[object, ...]
 
 
-class Recent(OrderedDict[Hashable, T]):
+class Recent(OrderedDict[Key, T]):
     """Values by key, of which the latest stay.
 
     Args:
@@ -23,7 +24,7 @@ class Recent(OrderedDict[Hashable, T]):
         super().__init__()
         self._size, self._least, self._most, self._room = size, least, most, room
 
-    def get_or_make(self, key: Hashable, make: Callable[[], T]) -> T:
+    def get_or_make(self, key: Key, make: Callable[[], T]) -> T:
         """Return the value of a key, made if it is not there."""
         if key in self:
             self.move_to_end(key)

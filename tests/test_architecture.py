@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 # From the bottom up: a module may import those of its own rank and of lower ones.
 RANKS = [
-    ["gpubp.errors"],
+    ["gpubp.errors", "gpubp.interrupts"],
     ["gpubp.kernels"],
     [
         "gpubp.registry",
@@ -26,7 +26,6 @@ RANKS = [
     ["gpubp.initializers", "gpubp.data", "gpubp.schedules", "gpubp.history", "gpubp.checkpoint"],
     ["gpubp.layers", "gpubp.losses", "gpubp.optimizers"],
     [
-        "gpubp.interrupts",
         "gpubp.backends",
         "gpubp.network",
         "gpubp.guard",

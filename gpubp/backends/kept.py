@@ -2,11 +2,13 @@
 
 What is chosen by them changes the last bits of a result. So that the same script gives the same
 bits in every process, the first that measures something writes it down, and all others go by that,
-those that measured it at the same time too.
+those that measured it at the same time too. A file has a digest of the times in it.
 """
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import math
 import os
@@ -14,6 +16,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from gpubp import interrupts
 from gpubp.errors import warn
 
 Times = dict[str, float]  # seconds, by what took so long
@@ -24,22 +27,31 @@ class Kept:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._said = False  # that nothing can be kept
 
     def times(self, name: str, measure: Callable[[], Times]) -> Times:
         """Return the times of a name; if there are none, those of ``measure``, which are kept.
 
-        Where they can't be kept there are none, for they would be others in the next process.
+        Where they can't be kept there are none, for they would be others in the next process; nor
+        is what could not be measured now, which is no time at all.
         """
         path = self.folder / f"{name}.json"
         try:
             found = _read(path)
             if found is None:
-                self.folder.mkdir(exist_ok=True)
-                found = _write(path, measure())
+                interrupts.hear()
+                self.folder.mkdir(mode=0o700, exist_ok=True)
+                if not os.access(self.folder, os.W_OK):  # before time is spent
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+                measured = measure()
+                found = _write(path, measured) if measured else {}
         except OSError as error:
+            if self._said:
+                return {}
+            self._said = True
             warn(
-                f"measured times can't be kept in {path} ({error.strerror}), so nothing is chosen "
-                "by them. Set GPUBP_CACHE_DIR to a folder that can be written.",
+                f"measured times can't be kept in {self.folder} ({error.strerror}), so nothing "
+                "new is chosen by them. Set GPUBP_CACHE_DIR to a folder that can be written.",
                 RuntimeWarning,
             )
             return {}
@@ -53,10 +65,13 @@ def _read(path: Path) -> Times | None:
     except FileNotFoundError:
         return None
     try:
-        times = {str(name): float(seconds) for name, seconds in json.loads(text).items()}
+        content = json.loads(text)
+        times = {str(name): float(seconds) for name, seconds in content["seconds"].items()}
+        if content["digest"] != _digest(times):
+            raise ValueError("the times are not those of its digest")
         if not all(0 <= seconds < math.inf for seconds in times.values()):
             raise ValueError("a time is negative or not finite")
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         warn(
             f"{path} is damaged ({error}); what it held is measured again, and results may differ "
             "in their last bits from those before",
@@ -72,10 +87,16 @@ def _write(path: Path, times: Times) -> Times:
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(times, file)
+            json.dump({"seconds": times, "digest": _digest(times)}, file)
+            file.flush()
+            os.fsync(file.fileno())
         os.link(temporary, path)
     except FileExistsError:  # another process was first
         return _read(path) or times
     finally:
         os.unlink(temporary)
     return times
+
+
+def _digest(times: Times) -> str:
+    return hashlib.sha256(json.dumps(times, sort_keys=True).encode()).hexdigest()

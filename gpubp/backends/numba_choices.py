@@ -327,7 +327,7 @@ def _best(
 @cache
 def _kept() -> Kept | None:
     """Return where times are kept for this machine and its libraries; None if nothing is kept."""
-    if not compiled.lasts():
+    if not compiled.folder().is_dir():
         return None
     about = f"{compiled.processor()}; {blas.libraries()}"
     digest = hashlib.sha256(about.encode()).hexdigest()[:16]

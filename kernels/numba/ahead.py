@@ -16,12 +16,14 @@ from collections import deque
 from collections.abc import Sequence
 from typing import IO
 
+from gpubp import interrupts
 from gpubp.kernels.numba import compiled
 
 Entry = tuple[str, str]  # name and source, as compiled.compile_entry takes them
 
 _ENOUGH = 4  # entry points that are missing, from which on a process is worth its start of 0.6 s
 _MOST = 4  # processes, this one included: by then the longest entry point alone takes as long
+_LISTEN_SECONDS = 0.1  # from one look for Ctrl-C to the next
 # What takes longest is begun first: seconds where the others take 0.1 to 0.6.
 _LONG = ("gemm_", "softmax_cross_entropy")
 
@@ -47,10 +49,12 @@ def compile_entries(entries: Sequence[Entry]) -> None:
     try:
         for thread in threads:
             thread.start()
-        while waiting:
-            compiled.compile_entry(*waiting.popleft())
+        while (entry := _next(waiting)) is not None:
+            compiled.compile_entry(*entry)
         for thread in threads:
-            thread.join()
+            while thread.is_alive():
+                interrupts.hear()
+                thread.join(_LISTEN_SECONDS)
     finally:
         for worker in workers:
             worker.kill()
@@ -75,14 +79,21 @@ def _feed(worker: subprocess.Popen[str], waiting: deque[Entry]) -> None:
     assert answers is not None
     try:
         _send(commands, sys.path)
-        while waiting:
-            entry = waiting.popleft()
+        while (entry := _next(waiting)) is not None:
             compiled.announce(entry[0])
             _send(commands, entry)
             if not answers.readline():
                 return
-    except (IndexError, OSError):  # another has taken the last, or the process has ended
+    except OSError:  # the process has ended
         return
+
+
+def _next(waiting: deque[Entry]) -> Entry | None:
+    """Take the next entry point, None if there is no more; others may take them, too."""
+    try:
+        return waiting.popleft()
+    except IndexError:
+        return None
 
 
 def _send(commands: IO[str], message: object) -> None:

@@ -31,13 +31,13 @@ from gpubp.kernels.spec import kernel as contract
 
 Number = float | int | bool
 
-_TEMPLATE = '''"""Entry point of {name}, written by gpubp; Numba keeps its code beside it."""
+_TEMPLATE = '''"""Entry point of {name}, written by gpubp."""
 from numba import carray, cfunc
 from gpubp.kernels.numba.compiled import ENTRY_FLAGS
 from gpubp.kernels.numba.intrinsics import float_of, pointer
 from gpubp.kernels.numba.{module} import {name} as body
 
-@cfunc("void(CPointer(int64))", cache=True, **ENTRY_FLAGS)
+@cfunc("void(CPointer(int64))", **ENTRY_FLAGS)
 def entry(args):
     body(
 {arguments}

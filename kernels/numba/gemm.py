@@ -158,7 +158,7 @@ def gemm(
                 )  # fmt: skip
 
 
-_SOURCE = '''"""Products of {dtype} matrices, written by gpubp; Numba keeps their code beside it."""
+_SOURCE = '''"""Products of {dtype} matrices, written by gpubp."""
 import numpy as np
 from numba import cfunc
 from gpubp.kernels.numba.compiled import ENTRY_FLAGS
@@ -167,7 +167,7 @@ from gpubp.kernels.numba.intrinsics import pointer
 
 LOWEST, ZERO = np.{dtype}(-np.inf), np.{dtype}(0)
 
-@cfunc("void(CPointer(int64))", cache=True, **ENTRY_FLAGS)
+@cfunc("void(CPointer(int64))", **ENTRY_FLAGS)
 def entry(words):
     gemm(
         pointer(words[0], "{dtype}"), pointer(words[1], "{dtype}"), pointer(words[2], "{dtype}"),

@@ -182,7 +182,7 @@ def _gemm(name: str, depth: int, lay: Callable[..., None], multiply: Callable[..
 multiply_pairs = _gemm("gemm_pairs", 2, _lay_pairs, panels("pairs", Pairs))
 multiply_wide = _gemm("gemm_wide", 1, _lay_wide, panel_of)
 
-_SOURCE = '''"""Products of bfloat16, written by gpubp; Numba keeps their code beside it."""
+_SOURCE = '''"""Products of bfloat16, written by gpubp."""
 import numpy as np
 from numba import cfunc
 from gpubp.kernels.numba.compiled import ENTRY_FLAGS
@@ -191,7 +191,7 @@ from gpubp.kernels.numba.intrinsics import pointer
 
 LOWEST, ZERO = np.float32(-np.inf), np.float32(0)
 
-@cfunc("void(CPointer(int64))", cache=True, **ENTRY_FLAGS)
+@cfunc("void(CPointer(int64))", **ENTRY_FLAGS)
 def entry(words):
     multiply(
         pointer(words[0], "bfloat16"), pointer(words[1], "bfloat16"), pointer(words[2], "{c}"),

@@ -57,13 +57,13 @@ def _add_bias(sums: Any, length: int, rows: int, columns: int, bias: Any, relu: 
             row[j] = 0 if relu and z < 0 else z
 
 
-_SOURCE = '''"""Products of bfloat16 by MKL, written by gpubp; Numba keeps their code beside it."""
+_SOURCE = '''"""Products of bfloat16 by MKL, written by gpubp."""
 from numba import cfunc
 from gpubp.kernels.numba.compiled import ENTRY_FLAGS
 from gpubp.kernels.numba.gemm_bfloat16_mkl import multiply
 from gpubp.kernels.numba.intrinsics import pointer
 
-@cfunc("void(CPointer(int64))", cache=True, **ENTRY_FLAGS)
+@cfunc("void(CPointer(int64))", **ENTRY_FLAGS)
 def entry(words):
     multiply(
         words[13],

@@ -47,13 +47,13 @@ def sort(words: Any, order: Any, counts: Any, from_: Any, to: Any) -> None:
         order[i] = from_[i] >> _WORD
 
 
-_SOURCE = '''"""The order of random words, written by gpubp; Numba keeps its code beside it."""
+_SOURCE = '''"""The order of random words, written by gpubp."""
 from numba import carray, cfunc
 from gpubp.kernels.numba.compiled import ENTRY_FLAGS
 from gpubp.kernels.numba.intrinsics import pointer
 from gpubp.kernels.numba.order import sort
 
-@cfunc("void(CPointer(int64))", cache=True, **ENTRY_FLAGS)
+@cfunc("void(CPointer(int64))", **ENTRY_FLAGS)
 def entry(args):
     n = args[5]
     sort(

@@ -143,12 +143,12 @@ def serve(words: Any) -> None:
             spins = 0
 
 
-_SOURCE = '''"""Entry point of {name}, written by gpubp; Numba keeps its code beside it."""
+_SOURCE = '''"""Entry point of {name}, written by gpubp."""
 from numba import carray, cfunc
 from gpubp.kernels.numba.compiled import ENTRY_FLAGS
 from gpubp.kernels.numba.runner import {name} as body
 
-@cfunc("void(CPointer(int64))", cache=True, **ENTRY_FLAGS)
+@cfunc("void(CPointer(int64))", **ENTRY_FLAGS)
 def entry(args):
     body(carray(args, (16,)))
 '''

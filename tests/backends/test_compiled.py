@@ -8,7 +8,6 @@ from importlib import import_module
 from pathlib import Path
 
 import numpy as np
-import pytest
 from networks import make
 
 from gpubp import Dense
@@ -16,7 +15,6 @@ from gpubp.callbacks import Callback
 from gpubp.kernels.numba import compiled
 
 TRAIN = """
-import sys
 import numpy as np
 from gpubp import Dense, Dropout, Sequential, Trainer
 from gpubp.kernels.numba import compiled
@@ -37,14 +35,13 @@ layers = Dense(16, "relu"), Dropout(0.5), Dense(3, "relu"), Dense(16), Dense(2)
 print(train(*layers, rows=20, features=4, batch_size=6))
 more = Dense(30, "relu"), Dropout(0.1), Dense(9, "relu"), Dense(5)
 print(train(*more, rows=99, features=7, batch_size=64))
-entries = [m.entry for name, m in sys.modules.items() if name.startswith("gpubp_compiled_")]
-print(len(entries), sum(entry.cache_hits for entry in entries))
+print(len(compiled._addresses), len(set(compiled._addresses) - set(compiled.made_here)))
 """
 
 
 def train_in_a_process(cache):
     """Return how many kernels were announced after a network and after another, the entry points
-    in use, and how many of those came from Numba's cache."""
+    in use, and how many of those came from the cache."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", TRAIN],
         capture_output=True, text=True, timeout=300, check=False,
@@ -80,34 +77,6 @@ def test_other_python_threads_run_while_compiled_code_does(monkeypatch):
     assert before < seen[0] < before + last_run
 
 
-def test_a_cache_that_cannot_be_written_is_replaced_with_a_warning(monkeypatch, tmp_path):
-    file = tmp_path / "file"
-    file.touch()
-    monkeypatch.setenv("GPUBP_CACHE_DIR", str(file))
-    with pytest.warns(RuntimeWarning, match="compiled again .* Set GPUBP_CACHE_DIR"):
-        place = compiled.folder.__wrapped__()
-    assert place.is_dir()
-    place.rmdir()
-
-
-@pytest.mark.parametrize(
-    ("variables", "expected"),
-    [
-        ({"GPUBP_CACHE_DIR": "mine", "XDG_CACHE_HOME": "theirs"}, "mine"),
-        ({"XDG_CACHE_HOME": "theirs"}, "theirs/gpubp"),
-        ({"HOME": "home"}, "home/.cache/gpubp"),
-    ],
-)
-def test_where_the_cache_is(variables, expected, monkeypatch, tmp_path):
-    for name in ("GPUBP_CACHE_DIR", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, str(tmp_path / value))
-    place = compiled.folder.__wrapped__()
-    assert place.parent == tmp_path / expected
-    assert place.name.startswith("numba-")
-
-
 def test_the_cache_of_other_sources_is_another(monkeypatch):
     """A digest of every kernel's source names the folder: a change never finds stale code."""
     digest = compiled._digest()
@@ -122,15 +91,19 @@ def test_the_cache_of_other_sources_is_another(monkeypatch):
 def test_listeners_hear_of_a_compilation_until_they_are_removed(monkeypatch, tmp_path):
     heard = []
     monkeypatch.setattr(compiled, "folder", lambda: tmp_path)
+    source = (
+        "from numba import cfunc\n@cfunc('void(CPointer(int64))')\n"
+        "def entry(words):\n    words[0] = 7\n"
+    )
     remove = compiled.on_compile(heard.append)
-    source = "class entry: address = 7"
-    assert compiled.compile_entry("one", source) == 7
-    assert compiled.compile_entry("one", source) == 7  # it is there: nothing to hear of
+    addresses = [compiled.compile_entry("heard_of", source) for _ in range(2)]
     remove()
-    compiled.compile_entry("two", source)
-    assert heard == ["one"]
-    for name in ("one", "two"):
-        del sys.modules[f"gpubp_compiled_{name}"]
+    words = np.zeros(1, np.int64)
+    compiled.c_function(addresses[0])(words.ctypes.data)
+    assert words[0] == 7
+    assert addresses[0] == addresses[1]
+    compiled.compile_entry("not_heard_of", source)
+    assert heard == ["heard_of"]
 
 
 def test_no_two_compiled_functions_share_a_name():

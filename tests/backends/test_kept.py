@@ -38,13 +38,38 @@ def test_processes_at_the_same_time_agree(tmp_path):
     assert len({process.communicate()[0] for process in started}) == 1
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1]", '{"a": "b"}', '{"a": -1}', "\xff"])
+GOOD = json.dumps({"seconds": {"a": 1.5}, "digest": kept._digest({"a": 1.5})})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "", "{", "[1]", '{"a": 1.5}', '{"seconds": 3, "digest": ""}', "\xff", GOOD[:-9],
+        GOOD.replace("1.5", "1.4"),
+        json.dumps({"seconds": {"a": -1.0}, "digest": kept._digest({"a": -1.0})}),
+    ],
+)  # fmt: skip
 def test_a_damaged_file_is_said_and_replaced(content, tmp_path):
     path = tmp_path / "it.json"
     path.write_text(content, encoding="latin-1")
     with pytest.warns(RuntimeWarning, match="it.json is damaged .* measured again"):
         assert kept.Kept(tmp_path).times("it", lambda: {"a": 1.0}) == {"a": 1.0}
-    assert json.loads(path.read_text()) == {"a": 1.0}
+    assert json.loads(path.read_text())["seconds"] == {"a": 1.0}
+
+
+def test_what_could_not_be_measured_is_measured_the_next_time(tmp_path):
+    assert kept.Kept(tmp_path).times("it", dict) == {}
+    assert kept.Kept(tmp_path).times("it", lambda: {"a": 1.0}) == {"a": 1.0}
+
+
+def test_a_folder_that_cannot_be_written_is_read_and_nothing_is_measured(tmp_path, monkeypatch):
+    folder = kept.Kept(tmp_path)
+    folder.times("it", lambda: {"a": 1.0})
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert folder.times("it", lambda: pytest.fail("measured")) == {"a": 1.0}
+    with pytest.warns(RuntimeWarning, match="can't be kept .* so nothing new is chosen"):
+        assert folder.times("other", lambda: pytest.fail("measured")) == {}
+    assert folder.times("another", lambda: pytest.fail("measured")) == {}  # it was said
 
 
 def test_without_a_place_nothing_is_chosen_by_times(tmp_path):
