@@ -216,12 +216,12 @@ def test_another_way_than_the_rule_s_must_be_clearly_faster(times, expected, mac
     assert ("measured" in choose(times).why) == ("tiles" in times)
 
 
-def test_a_cache_folder_that_does_not_last_is_no_place(monkeypatch, tmp_path):
+def test_a_cache_folder_that_cannot_be_made_is_no_place(monkeypatch, tmp_path):
     numba_choices._kept.cache_clear()
-    monkeypatch.setattr(compiled, "folder", lambda: tmp_path / "gpubp-abc")
+    monkeypatch.setattr(compiled, "folder", lambda: tmp_path / "numba-abc")
     assert numba_choices._kept() is None
     assert choose({"tiles": 1.0, "blas": 0.1}) == Choice("tiles", "by the rule")
-    monkeypatch.setattr(compiled, "folder", lambda: tmp_path / "numba-abc")
+    (tmp_path / "numba-abc").mkdir()
     numba_choices._kept.cache_clear()
     assert numba_choices._kept().folder.parent == tmp_path / "numba-abc"
     numba_choices._kept.cache_clear()
