@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from gpubp import files
 from gpubp.backends import DEVICES
 from gpubp.cli.params import Command, GroupedOption, Name
 from gpubp.cli.progress import compilation_shown
+from gpubp.data.notation import DECIMALS
 from gpubp.data.prepare import Recipe
 from gpubp.data.table import Table, load
 from gpubp.data.target import Target
@@ -57,22 +59,34 @@ def with_device(command: Command) -> Command:
     return device(backend(precision(command)))
 
 
-def encoding(command: Command) -> Command:
-    """Add the option for how a CSV file is to be read."""
-    return click.option(
-        "--encoding", metavar="NAME", help="Encoding of a CSV file.  [default: found out]"
-    )(command)
+def with_reading(command: Command) -> Command:
+    """Give a command the options for how a CSV file is read."""
+    encoding = click.option(
+        "--encoding",
+        cls=GroupedOption,
+        group="Data",
+        metavar="NAME",
+        help="Encoding of a CSV file; otherwise UTF-8, UTF-16 or UTF-32, as its first bytes tell, "
+        "or Windows-1252.",
+    )
+    decimal = click.option(
+        "--decimal",
+        cls=GroupedOption,
+        group="Data",
+        type=Name("decimal", DECIMALS),
+        help=f"{' or '.join(DECIMALS)}, before the decimals of a CSV file's numbers; otherwise as "
+        "its numbers tell.",
+    )
+    return encoding(decimal(command))
 
 
-def load_data(data: str, encoding: str | None, trainer: Trainer) -> Table:
-    """Return a table, read with the model's texts for a missing value.
+def load_data(data: str, recipe: Recipe, encoding: str | None, decimal: str | None) -> Table:
+    """Return a table, read as the training data was where the file itself does not tell.
 
     Raises:
         InputError: there is none of that name, or it can't be read.
     """
-    options = trainer.extra.get("options")
-    missing = options.get("missing") if isinstance(options, dict) else None
-    return load(data, encoding, missing.split(",") if isinstance(missing, str) else None)
+    return load(data, replace(recipe.reading, encoding=encoding, decimal=decimal))
 
 
 def load_model(

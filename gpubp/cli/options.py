@@ -13,6 +13,7 @@ from typing import Any
 import click
 import numpy as np
 
+from gpubp.data.csvfile import Reading
 from gpubp.data.prepare import Prepared
 from gpubp.data.target import Task
 from gpubp.errors import CheckpointError, InputError
@@ -44,6 +45,7 @@ class Options:
     data: str
     encoding: str | None
     missing: str | None
+    decimal: str | None
     target: str | None
     hidden: tuple[int, ...]
     activation: str
@@ -67,9 +69,10 @@ class Options:
     share_by: str
 
     @property
-    def markers(self) -> list[str] | None:
-        """The texts that stand for a missing value; None for the usual ones."""
-        return None if self.missing is None else self.missing.split(",")
+    def reading(self) -> Reading:
+        """How a CSV file is to be read."""
+        missing = None if self.missing is None else tuple(self.missing.split(","))
+        return Reading(self.encoding, missing, self.decimal)
 
     @property
     def task(self) -> Task | None:

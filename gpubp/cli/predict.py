@@ -36,7 +36,7 @@ from gpubp.trainer import Trainer
     help="Replace the file; without it one that is named is refused, and predictions.csv is put "
     "aside.",
 )
-@model.encoding
+@model.with_reading
 @model.with_device
 @click.pass_context
 def command(
@@ -47,19 +47,22 @@ def command(
     out: Path,
     overwrite: bool,
     encoding: str | None,
+    decimal: str | None,
     **place: Any,
 ) -> None:
     """Write a model's predictions for the rows of DATA.
 
     MODEL is the file that 'gpubp train' wrote, or its folder. DATA is read and
     prepared as the training data was; it needs the same columns, but not the
-    target. A class is written with the probability of every class.
+    target. A class is written with the probability of every class. Every row
+    has its line, in order. - is the standard input.
 
     \b
     Examples:
       gpubp predict gpubp-run new.csv
       gpubp predict gpubp-run/model.safetensors new.csv --out answers.csv
       gpubp predict gpubp-run new.csv --out - | head
+      gunzip -c new.csv.gz | gpubp predict gpubp-run -
     """
     for path in (Path(data), model_path):
         if path.exists() and out.exists() and path.samefile(out):
@@ -68,8 +71,9 @@ def command(
     output = Output(out, overwrite=overwrite, usual=usual)
     trainer, recipe = model.load_model(model_path, **place)
     model.describe(trainer, output.say)
-    X, notes = recipe.preprocessing.apply(model.load_data(data, encoding, trainer))
-    for note in notes:
+    table = model.load_data(data, recipe, encoding, decimal)
+    X, notes = recipe.preprocessing.apply(table)
+    for note in (*table.notes, *notes):
         output.say(f"  {note}")
     with compilation_shown():
         columns = _columns(trainer, recipe, X)
@@ -80,7 +84,8 @@ def command(
     texts = (column.astype(np.dtypes.StringDType()).tolist() for column in columns.values())
     writer.writerows(zip(*texts, strict=True))
     output.write(text.getvalue())
-    output.say(f"predictions: {out}, {len(X)} rows")
+    blank = f"; {table.blank} blank lines of the data have none" if table.blank else ""
+    output.say(f"predictions: {out}, {len(X)} rows{blank}")
 
 
 def _columns(trainer: Trainer, recipe: Recipe, X: NDArray[Any]) -> dict[str, NDArray[Any]]:

@@ -35,7 +35,7 @@ def prepare_data(options: Options) -> Prepared:
         InputError: it can't be used, or not with the loss.
     """
     prepared = prepare(
-        load(options.data, options.encoding, options.markers),
+        load(options.data, options.reading),
         target=options.target,
         task=options.task,
         # A network's output is the logarithm of a count's rate: near 0 without standardisation.
@@ -228,8 +228,10 @@ def _kept(options: Options, trainer: Trainer, kept: int, watched: int) -> str:
 def _test(prepared: Prepared, trainer: Trainer) -> str:
     """Return the score on the held-out rows, beside that of an answer that needs no network."""
     rows, target = prepared.rows, prepared.recipe.target
+    gone = prepared.left_out
+    left_out = f"; {gone} rows without a value in {target.name!r} were left out" if gone else ""
     if not len(rows.test):
-        return "test: none, because no rows were held out (--test-fraction)"
+        return f"test: none, because no rows were held out (--test-fraction){left_out}"
     result = model.evaluate(trainer, target, prepared.X, prepared.y, rows.test)
     seen, truth = (np.asarray(prepared.y)[which] for which in (rows.train, rows.test))
     if target.classes:
@@ -244,5 +246,5 @@ def _test(prepared: Prepared, trainer: Trainer) -> str:
         other = f"the mean, {float(target.decode(mean)):.6g}, would have rmse {rmse:.6g}"
     return (
         f"test: {result}, on {len(rows.test)} rows that training has not seen; always answering "
-        f"{other}"
+        f"{other}{left_out}"
     )

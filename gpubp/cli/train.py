@@ -67,15 +67,9 @@ def _named(
     "--missing",
     click.STRING,
     None,
-    "Texts that stand for a missing value, such as 'unknown,-'; otherwise those of pandas and ?: "
-    "NA, N/A, NaN, null, #N/A, ... (None is a class among texts). An empty field always does.",
-)
-@_option(
-    "Data",
-    "--encoding",
-    click.STRING,
-    None,
-    "Encoding of a CSV file; otherwise UTF-8 or UTF-16, or else Windows-1252, which is said.",
+    "Texts that stand for a missing value, besides none at all, such as 'unknown,-'; otherwise "
+    "those of pandas, such as NA, N/A, NaN, null, #N/A, and ?; None is one among numbers, and a "
+    "class or category among texts.  '' is for none of these.",
 )
 @_option("Data", "--validation-fraction", _SHARE, 0.1, "Share of the rows to choose the epoch by.")
 @_option("Data", "--test-fraction", _SHARE, 0.2, "Share of the rows held out for the final test.")
@@ -187,6 +181,7 @@ def _named(
     help="Replace the model in the folder; without it a run in a folder that is named is refused, "
     "and one in gpubp-run is put aside.",
 )
+@model.with_reading
 @model.with_device
 @click.pass_context
 def command(
@@ -203,8 +198,9 @@ def command(
     """Train a network on DATA and test it on rows that it has not seen.
 
     DATA is a bundled set (digits, iris, wine, breast-cancer, diabetes), an .npz
-    file or a CSV file with a header. What was done to the data is said. A
-    target of texts or of few whole numbers is classified, any other is regressed.
+    file, a CSV file with a header, which gzip may have packed, or - for one on
+    the standard input. What was done to the data is said. A target of texts or
+    of few whole numbers is classified, any other is regressed.
 
     \b
     Examples:

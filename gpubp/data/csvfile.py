@@ -1,44 +1,48 @@
-"""Reads a CSV file with a header into columns of texts.
+"""Reads a CSV file with a header into columns of texts and of numbers.
 
-The dialect is RFC 4180's: fields may be quoted, a quote in them doubled. Lines end with a line
-feed, a carriage return or both. The text is UTF-8, UTF-16 with or without a byte order mark, or
-else Latin-1 as Windows has it (1252); it may be compressed by gzip. The delimiter is that of
-``, ; tab |`` which parts the header most.
+Where its text comes from is source.py's matter, where its fields are fields.py's, what a number is
+numerals.py's and how the file writes numbers notation.py's. The delimiter is that of ``, ; tab |``
+by which the first rows are parted most.
 """
 
 from __future__ import annotations
 
-import codecs
-import csv
-import gzip
-import io
-import sys
 import unicodedata
-import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubp.data import numerals
+from gpubp.data import fields, notation, numerals, source
+from gpubp.data.cells import Cells
+from gpubp.data.fields import Piece
+from gpubp.data.numerals import Parsed
 from gpubp.errors import InputError
 
-# Texts that stand for a missing value: those of pandas, and "?", each in any case.
-MISSING = (
-    "", "#n/a", "#n/a n/a", "#na", "-1.#ind", "-1.#qnan", "-nan", "1.#ind", "1.#qnan", "<na>",
-    "n/a", "na", "nan", "none", "null", "?",
-)  # fmt: skip
-STDIN = "-"  # the name of the standard input
 
-_DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "|"}
-_BLOCK_ROWS = 16384
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a CSV file is to be read; None where that is found out.
 
-Columns = dict[str, NDArray[Any]]
+    Attributes:
+        encoding: of the text.
+        missing: the texts that stand for a missing value, beside the empty one; None takes those of
+            :data:`gpubp.data.cells.MISSING`, and None among numbers.
+        decimal: "point" or "comma", whatever the file looks like.
+        usual: that which it is where the file does not tell.
+    """
+
+    encoding: str | None = None
+    missing: tuple[str, ...] | None = None
+    decimal: str | None = None
+    usual: str | None = None
+
+
+AS_FOUND = Reading()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,28 +50,22 @@ class Read:
     """What a file holds.
 
     Attributes:
-        columns: texts; the empty text stands for a missing value.
-        numbers: those of them that are numbers, NaN where missing.
-        nones: where a column of texts says None, which may be missing or a class of that name.
-        lines: of each row.
+        columns: by their names.
+        lines: (N,) of each row.
         notes: what was done, a sentence each.
+        decimal: how its numbers are written; None if nothing tells.
+        blank: how many blank lines are no rows.
     """
 
-    columns: Columns
-    numbers: dict[str, NDArray[np.float64]]
-    nones: dict[str, NDArray[np.bool_]]
+    columns: dict[str, Cells]
     lines: NDArray[np.int64]
     notes: tuple[str, ...]
+    decimal: str | None
+    blank: int
 
 
-def read(path: Path, encoding: str | None = None, missing: Sequence[str] | None = None) -> Read:
+def read(path: str, how: Reading = AS_FOUND) -> Read:
     """Return what a CSV file holds; the name ``-`` is the standard input.
-
-    Args:
-        path: the file.
-        encoding: of the text; None finds it out.
-        missing: the texts that stand for a missing value beside the empty one, in any case; None
-            takes :data:`MISSING`.
 
     Raises:
         InputError: the file is empty or no text, has no header or no rows, a name appears twice, a
@@ -75,182 +73,128 @@ def read(path: Path, encoding: str | None = None, missing: Sequence[str] | None 
             or its numbers are written in two ways.
         OSError: it can't be read.
     """
-    text, notes = _text(path, encoding)
-    delimiter = _delimiter(text)
-    rows = _Rows(text, delimiter, path)
-    header = next(rows, None)
-    if header is None:
-        raise InputError(f"{path} is empty")
-    names, said = _header(header[1], path)
-    markers = frozenset(MISSING if missing is None else ("", *(m.strip().lower() for m in missing)))
-    blocks = list(_blocks(rows, markers))
-    if not blocks:
-        raise InputError(f"{path} has a header but no rows")
-    lines, *pairs = zip(*blocks, strict=True)
-    line_of_row = np.concatenate(lines)
-    columns, numbers, nones = {}, {}, {}
-    for name, of_blocks in zip(names, pairs, strict=True):
-        texts, values, none = zip(*of_blocks, strict=True)
-        columns[name] = np.concatenate(texts)
-        if any(none_here.any() for none_here in none):
-            nones[name] = np.concatenate(none)
-        if all(of_block is not None for of_block in values):
-            numbers[name] = np.concatenate(values)
+    origin = source.named(path)
+    data, notes = source.text(path, how.encoding)
+    delimiter = fields.delimiter(data)
+    found = fields.Fields(data, delimiter, origin)
+    first = next(found, None)
+    if first is None:
+        raise InputError(f"{origin} is empty")
+    header = _texts(first)
+    names, said = _header(header, origin)
+    lines, columns = _columns(names, chain([_below(first)], found), how.missing, len(data))
+    if not len(lines):
+        raise InputError(f"{origin} has a header but no rows")
+    _check_headed(header, columns, origin)
     if delimiter != ",":
-        said.append(f"fields are separated by {_DELIMITERS[delimiter]}")
-    if rows.blank:
-        said.append(f"left out {rows.blank} blank lines, the first at line {rows.first_blank}")
-    plain, read_so = numerals.plain(
-        columns, numbers, semicolons=delimiter == ";",
-        place=lambda row: f"line {line_of_row[row]}",
-    )  # fmt: skip
-    return Read(columns, numbers | plain, nones, line_of_row, (*notes, *said, *read_so))
+        said.append(f"fields are separated by {fields.DELIMITERS[delimiter]}")
+    if found.blank:
+        said.append(f"left out {found.blank} blank lines, the first at line {found.first_blank}")
+    columns, decimal, read_so = notation.read(
+        columns,
+        place=lambda row: f"line {lines[row]}",
+        semicolons=delimiter == ";",
+        decimal=how.decimal,
+        usual=how.usual,
+    )
+    return Read(columns, lines, (*notes, *said, *read_so), decimal, found.blank)
 
 
-def _text(path: Path, encoding: str | None) -> tuple[str, list[str]]:
-    """Return a file's text, and what was done to get it."""
-    data = sys.stdin.buffer.read() if str(path) == STDIN else path.read_bytes()
-    if data[:2] == b"\x1f\x8b":
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"{path} can't be unpacked by gzip: {error}") from error
-    notes: list[str] = []
-    name = encoding or _encoding(data)
-    try:
-        text = data.decode(name)
-    except LookupError as error:
-        raise InputError(
-            f"there is no encoding {encoding!r}; try utf-8, utf-16 or cp1252"
-        ) from error
-    except UnicodeDecodeError as error:
-        if encoding:
-            raise InputError(
-                f"{path}, line {_line(data, error.start)}: byte 0x{data[error.start]:02x} is not "
-                f"{encoding}; leave the encoding out and it is found out"
-            ) from error
-        text = data.decode("cp1252", errors="replace")
-        notes.append(
-            f"read as Latin-1 (Windows-1252): byte 0x{data[error.start]:02x} at line "
-            f"{_line(data, error.start)} is not UTF-8; another encoding has to be named"
-        )
-    if "\0" in text:
-        raise InputError(
-            f"{path}, line {text.count(chr(10), 0, text.index(chr(0))) + 1}: not text; gpubp reads "
-            ".npz and CSV files"
-        )
-    return text, notes
+def _columns(
+    names: Sequence[str], pieces: Iterable[Piece], missing: Sequence[str] | None, size: int
+) -> tuple[NDArray[np.int64], dict[str, Cells]]:
+    """Return the line of each row, and the columns of a file of ``size`` bytes."""
+    # The csv module's rows are written anew, with all their quotes doubled.
+    places = np.uint32 if 2 * size < 2**32 else np.int64
+    lines: list[NDArray[np.int64]] = []
+    parts: list[list[tuple[Parsed, NDArray[Any], NDArray[Any]]]] = [[] for _ in names]
+    blocks: list[NDArray[np.uint8]] = []  # of bytes, one after the other
+    base = 0
+    for piece in pieces:
+        if not blocks or piece.data is not blocks[-1]:
+            base += len(blocks[-1]) if blocks else 0
+            blocks.append(piece.data)
+        lines.append(piece.lines)
+        for part, starts, ends in zip(parts, piece.starts, piece.ends, strict=True):
+            parsed = numerals.parse(piece.data, starts, ends)
+            part.append((parsed, (starts + base).astype(places), (ends + base).astype(places)))
+    data = b"".join(block.data for block in blocks)
+    markers = None if missing is None else frozenset(text.strip() for text in missing)
+    columns = {name: _joined(part, data, markers) for name, part in zip(names, parts, strict=True)}
+    return np.concatenate(lines), columns
 
 
-def _encoding(data: bytes) -> str:
-    """Return the encoding that a file's first bytes tell."""
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "utf-16"
-    first = data[:1000]
-    if len(first) > 1 and len(first) % 2 == 0:
-        for order, zeros, others in (
-            ("le", first[1::2], first[::2]),
-            ("be", first[::2], first[1::2]),
-        ):
-            if not any(zeros) and all(others):
-                return f"utf-16-{order}"
-    return "utf-8-sig"
+def _joined(
+    part: Sequence[tuple[Parsed, NDArray[Any], NDArray[Any]]],
+    data: bytes,
+    missing: frozenset[str] | None,
+) -> Cells:
+    """Return the column of which each piece of the file has a part."""
+    parsed, starts, ends = zip(*part, strict=True)
+    firsts = np.cumsum([0, *(len(each.values) for each in parsed[:-1])])
+    whole = Parsed(
+        np.concatenate([each.values for each in parsed]),
+        np.concatenate([each.other for each in parsed]),
+        np.concatenate([each.names + row for each, row in zip(parsed, firsts, strict=True)]),
+        any(each.pointed for each in parsed),
+    )
+    return Cells(data, np.concatenate(starts), np.concatenate(ends), parsed=whole, missing=missing)
 
 
-def _line(data: bytes, place: int) -> int:
-    return data.count(b"\n", 0, place) + 1
+def _texts(piece: Piece) -> list[str]:
+    """Return the first row of a piece."""
+    return [
+        piece.data[start:end].tobytes().decode().replace('""', '"').strip()
+        for start, end in zip(piece.starts[:, 0], piece.ends[:, 0], strict=True)
+    ]
 
 
-def _delimiter(text: str) -> str:
-    """Return the delimiter that parts the first line that is not blank most, quotes heeded."""
-    opening = text[: 1 << 20].lstrip()
-
-    def parts(delimiter: str) -> int:
-        try:
-            return len(next(csv.reader(io.StringIO(opening, newline=""), delimiter=delimiter), []))
-        except csv.Error:  # what is wrong is said when the rows are read
-            return 0
-
-    return max(_DELIMITERS, key=parts)
+def _below(piece: Piece) -> Piece:
+    """Return a piece without its first row."""
+    return Piece(piece.data, piece.starts[:, 1:], piece.ends[:, 1:], piece.lines[1:])
 
 
-class _Rows(Iterator[tuple[int, list[str]]]):
-    """The (line, fields) of a file's rows, of which the first is the header.
-
-    A blank line is a row where there is one column, a value that is missing, and else nothing.
-    """
-
-    def __init__(self, text: str, delimiter: str, path: Path) -> None:
-        self._reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        self._path = path
-        self._width = 0
-        self.blank, self.first_blank = 0, 0
-
-    def __next__(self) -> tuple[int, list[str]]:
-        try:
-            for row in self._reader:
-                if len(row) < 2 and not any(cell.strip() for cell in row):
-                    if self._width == 1:
-                        return self._reader.line_num, [""]
-                    if self._width:
-                        self.blank += 1
-                        self.first_blank = self.first_blank or self._reader.line_num
-                    continue
-                self._width = self._width or len(row)
-                if len(row) != self._width:
-                    raise InputError(
-                        f"{self._path}, line {self._reader.line_num}: {len(row)} fields, but the "
-                        f"header has {self._width}"
-                    )
-                return self._reader.line_num, row
-        except csv.Error as error:
-            raise InputError(
-                f"{self._path}, line {self._reader.line_num}: {error} (is a quote missing?)"
-            ) from error
-        raise StopIteration
-
-
-def _header(fields: list[str], path: Path) -> tuple[list[str], list[str]]:
+def _header(fields: Sequence[str], origin: str) -> tuple[list[str], list[str]]:
     """Return the names of the columns, and what there is to say about them."""
-    names = [unicodedata.normalize("NFC", field.strip()) for field in fields]
+    names = [unicodedata.normalize("NFC", field) for field in fields]
     if not any(names):
-        raise InputError(f"{path} is empty")
-    numbers = [name for name in names if numerals.is_numeral(name)]
-    if len(numbers) == len(names) or any(set(name) & set(".eE") for name in numbers):
-        raise InputError(
-            f"{path}: the first line holds numbers such as {numbers[0]}; put a header with the "
-            "columns' names above it"
-        )
+        raise InputError(f"{origin} is empty")
+    _check_names(names, origin)
     unnamed = [index for index, name in enumerate(names) if not name]
     for index in unnamed:
         names[index] = f"column {index + 1}"
     name, count = Counter(names).most_common(1)[0]
     if count > 1:
-        raise InputError(f"{path}: column {name!r} appears {count} times in the header; rename it")
+        raise InputError(
+            f"{origin}: column {name!r} appears {count} times in the header; rename it, or put a "
+            "header above if the file has none"
+        )
     return names, [f"the header names no column {index + 1}" for index in unnamed]
 
 
-def _blocks(rows: Iterator[tuple[int, list[str]]], missing: frozenset[str]) -> Iterator[list[Any]]:
-    """Yield the rows in blocks, as the vector of lines and those of the columns.
+def _check_names(names: Sequence[str], origin: str) -> None:
+    """Refuse numbers for names, unless they are whole ones that rise, such as years."""
+    numbers = [name for name in names if numerals.number(name) is not None]
+    if not numbers:
+        return
+    if len(numbers) < len(names) and all(name.isdecimal() for name in numbers):
+        whole = [int(name) for name in numbers]
+        if whole == sorted(set(whole)):
+            return
+    raise _headless(origin, numbers[0])
 
-    Texts take less room in an array than as Python objects.
-    """
-    while block := list(islice(rows, _BLOCK_ROWS)):
-        lines, fields = zip(*block, strict=True)
-        yield [np.array(lines), *(_column(cells, missing) for cells in zip(*fields, strict=True))]
+
+def _check_headed(header: Sequence[str], columns: Mapping[str, Cells], origin: str) -> None:
+    """Refuse a header that has numbers and, for another column, one of its values."""
+    if all(numerals.number(name) is None for name in header):
+        return
+    for name, column in zip(header, columns.values(), strict=True):
+        if numerals.number(name) is None and name and name in column.texts.levels:
+            raise _headless(origin, next(n for n in header if numerals.number(n) is not None))
 
 
-def _column(
-    cells: tuple[str, ...], missing: frozenset[str]
-) -> tuple[NDArray[Any], NDArray[np.float64] | None, NDArray[np.bool_]]:
-    """Return texts without blanks around them, empty where missing; their numbers; and the Nones.
-
-    The numbers are None if one is no number.
-    """
-    texts = [cell.strip() for cell in cells]
-    gone = {text for text in set(texts) if text.lower() in missing} - {""}
-    none = np.zeros(len(texts), np.bool_)
-    if gone:
-        none[:] = [text == "None" for text in texts]
-        texts = ["" if text in gone else text for text in texts]
-    return np.array(texts, np.dtypes.StringDType()), numerals.quantities(texts), none
+def _headless(origin: str, number: str) -> InputError:
+    return InputError(
+        f"{origin}: the first line holds numbers such as {number}; put a header with the columns' "
+        "names above it"
+    )

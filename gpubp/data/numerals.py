@@ -1,182 +1,152 @@
-"""How numbers are written in a table: a grammar, and what people write around numbers.
+"""How a number is written: ``[+-]digits[.digits][e[+-]digits]`` of ASCII digits, finite in float64.
 
-A numeral is ``[+-]digits[.digits][e[+-]digits]`` of ASCII digits, and finite as a float64. Python's
-``float`` takes more: ``1_000``, full-width digits, ``inf``. Whole numbers that lose digits as a
-float64, or begin with a 0 that would be lost, are no quantities but names, such as 02134.
-
-What a file writes around its numbers is decided for the file (thousands separators, decimal commas)
-or where it stands for a unit for the column (a currency, a percent sign). A column is read so only
-if every value of it can be.
+Python's ``float`` takes more: ``1_000``, full-width digits, ``inf``. Whole numbers that would lose
+something as a float64, a zero at the front or digits beyond 2^53, are names made of digits, such as
+02134.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubp.errors import InputError
+NUMERAL = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 
-Column = NDArray[Any]  # of texts, StringDType, empty where a value is missing
-
-_NUMERAL = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
-_ONE = re.compile(_NUMERAL)
-_CHARACTERS = frozenset("0123456789+-.eE\n")
-_DIGITS = 16  # from which on a whole number may be beyond 2^53
-_LEADING_ZERO = re.compile(r"(?:^|\n)[+-]?0[0-9]+(?:\n|$)")
-_SPACES = "[ \u00a0\u202f\u2009]"
-_POINTS, _COMMAS, _BLANKS = (
-    rf"[+-]?[0-9]{{1,3}}(?:{part}[0-9]{{3}})+" for part in (r"\.", ",", _SPACES)
-)
-_WITH_COMMA = re.compile(
-    rf"(?:[+-]?[0-9]+|{_POINTS}|{_BLANKS})(?:,[0-9]+)?(?:[eE][+-]?[0-9]+)?|[+-]?,[0-9]+"
-)
-_WITH_POINT = re.compile(rf"(?:{_COMMAS}|{_BLANKS})(?:\.[0-9]+)?|{_NUMERAL}")
-_GROUPED = re.compile(rf"(?:{_COMMAS}|{_BLANKS})(?:\.[0-9]+)?")
-_SEPARATOR = re.compile(rf"[0-9],|,[0-9]|[0-9]{_SPACES}[0-9]")
-_CURRENCIES = "$€£¥₹₽₩"
+_ONE = re.compile(NUMERAL)
+_WHOLE = re.compile(r"[+-]?[0-9]+")
+_LEADING_ZERO = re.compile(r"[+-]?0[0-9]+(?:[eE][+-]?[0-9]+)?")
+_LONGEST = 24  # bytes of a numeral that is read with the others of its column
+_EXACT = 15  # digits up to which a decimal is a whole number divided by a power of ten, both exact
+_POWERS = 10.0 ** np.arange(_EXACT + 1)
+_WHOLE_POWERS = 10 ** np.arange(19, dtype=np.int64)
+_LARGEST_WHOLE = 2**53
 
 
-def plain(
-    columns: Mapping[str, Column],
-    numeric: Collection[str],
-    *,
-    semicolons: bool,
-    place: Callable[[int], str],
-) -> tuple[dict[str, NDArray[np.float64]], list[str]]:
-    """Return the numbers of columns that are not written plainly, and what was done.
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A column's texts as numbers.
+
+    Attributes:
+        values: (N,) NaN where a text is none.
+        other: (N,) where a text is neither empty nor a number.
+        names: where a number is a name made of digits, row numbers.
+        pointed: whether there is a number with a point.
+    """
+
+    values: NDArray[np.float64]
+    other: NDArray[np.bool_]
+    names: NDArray[np.intp]
+    pointed: bool
+
+
+def number(text: str) -> float | None:
+    """Return the number that a text is; None if it is none."""
+    value = float(text) if _ONE.fullmatch(text) else math.inf
+    return value if math.isfinite(value) else None
+
+
+def is_name(text: str) -> bool:
+    """Return whether a text of digits would lose some as a float64."""
+    if _LEADING_ZERO.fullmatch(text):
+        return True
+    return len(text) > _EXACT and bool(_WHOLE.fullmatch(text)) and abs(int(text)) > _LARGEST_WHOLE
+
+
+def parse(data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Parsed:
+    """Return the texts that lie in some bytes as numbers.
 
     Args:
-        columns: of a file.
-        numeric: those of them that are of plain numbers.
-        semicolons: whether these part its fields, so that a comma within one is a decimal comma.
-        place: how a message names a row.
-
-    Raises:
-        InputError: some columns have decimal commas and others points that are no thousands
-            separators, so that one of them would be read wrong.
+        data: bytes.
+        starts, ends: (N,) where in them each text begins and ends.
     """
-    bare: dict[str, list[str]] = {}
-    units: dict[str, str] = {}
-    for name, column in columns.items():
-        if name not in numeric:
-            bare[name], unit = _without_unit(column.tolist())
-            if unit:
-                units[name] = unit
-    parted = {n: t for n, t in bare.items() if _SEPARATOR.search("\n".join(t))}
-    witness = next((n for n, t in parted.items() if _has_decimal_commas(t, semicolons)), "")
-    if witness:
-        pointed = _without_commas(
-            {n: bare.get(n) or c.tolist() for n, c in columns.items()}, witness, place
-        )
-    else:
-        pointed = _without_groups(parted)
-    found = {}
-    for name, texts in {**{n: bare[n] for n in units}, **pointed}.items():
-        values = quantities(texts)
-        if values is not None:
-            found[name] = values
-    notes = []
-    commas = [name for name in pointed if name in found]
-    if commas:
-        kind = "decimal commas" if witness else "thousands separators"
-        notes.append(f"{kind} were read in {', '.join(commas)}")
-    for name, unit in units.items():
-        if name in found:
-            notes.append(f"{name}: each value is written with {unit}, which was left out")
-    return found, notes
+    lengths = ends - starts
+    other = lengths > _LONGEST
+    lengths[other] = 0
+    found = _read(data, starts, lengths)
+    values = np.where(found.negative, -found.mantissa, found.mantissa).astype(np.float64)
+    if found.decimals.any():
+        values /= _POWERS[np.minimum(found.decimals, _EXACT)]
+    valid = found.valid & (lengths > 0)
+    pointed = bool((found.pointed & valid).any())
+    digits = found.digits
+    padded = valid & ~found.pointed & (digits > 1) & (digits < len(_WHOLE_POWERS))
+    padded &= found.mantissa < _WHOLE_POWERS[np.clip(digits - 1, 0, len(_WHOLE_POWERS) - 1)]
+    hard = valid & ((digits > _EXACT) | found.powered)
+    values[~valid] = np.nan
+    other |= ~valid & (lengths > 0)
+    names = [np.flatnonzero(padded & ~hard)]
+    # One at a time: numbers of more digits, of exponents, and whatever is longer but may be one.
+    maybe = np.flatnonzero(hard | (other & (ends - starts > _LONGEST)))
+    for row in maybe.tolist():
+        text = data[starts[row] : ends[row]].tobytes().decode()
+        value = number(text)
+        other[row] = value is None
+        values[row] = math.nan if value is None else value
+        if value is not None and is_name(text):
+            names.append(np.array([row]))
+    return Parsed(values, other, np.sort(np.concatenate(names)), pointed)
 
 
-def quantities(texts: Sequence[str]) -> NDArray[np.float64] | None:
-    """Return texts as numbers, NaN where empty; None if one is no number, or a name of digits.
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the characters of texts are, one array for all; no number where not ``valid``."""
 
-    What ``float`` takes and is made of these characters alone is what the grammar says.
-    """
-    joined = "\n".join(texts)
-    if not set(joined) <= _CHARACTERS or _is_name(joined, texts):
-        return None
-    try:
-        values = np.array([float(text) if text else np.nan for text in texts])
-    except ValueError:
-        return None
-    return None if np.isinf(values).any() else values
+    mantissa: NDArray[np.int64]  # all digits but the exponent's; wrong where they are more than 18
+    digits: NDArray[np.int8]  # how many these are
+    decimals: NDArray[np.int8]  # how many of them stand behind the point
+    negative: NDArray[np.bool_]
+    pointed: NDArray[np.bool_]
+    powered: NDArray[np.bool_]  # with an exponent
+    valid: NDArray[np.bool_]
 
 
-def is_numeral(text: str) -> bool:
-    """Return whether a text is a number by the grammar, and finite."""
-    return _ONE.fullmatch(text) is not None and np.isfinite(float(text))
-
-
-def parse(texts: Sequence[str]) -> NDArray[np.float64]:
-    """Return texts as numbers; NaN where one is none."""
-    values = {text: float(text) if _ONE.fullmatch(text) else np.nan for text in set(texts)}
-    return np.array([values[text] for text in texts], np.float64)
-
-
-def are_names(texts: Sequence[str]) -> bool:
-    """Return whether some of what is only digits would lose them: leading zeros or the last."""
-    return _is_name("\n".join(texts), texts)
-
-
-def _is_name(joined: str, texts: Sequence[str]) -> bool:
-    if ("\n0" in joined or joined[:1] in ("0", "+", "-")) and _LEADING_ZERO.search(joined):
-        return True
-    if len(max(texts, key=len, default="")) < _DIGITS:
-        return False
-    long = [t for t in texts if len(t) >= _DIGITS and re.fullmatch("[+-]?[0-9]+", t)]
-    return any(abs(int(text)) > 2**53 for text in long)
-
-
-def _without_unit(texts: list[str]) -> tuple[list[str], str]:
-    """Return texts without the currency or percent sign that each of them has, and the sign."""
-    first = next((text for text in texts if text), "")
-    for sign in (*_CURRENCIES, "%"):
-        if sign not in first:
+def _read(data: NDArray[np.uint8], starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> _Found:
+    """Return what texts of at most ``_LONGEST`` bytes are, read a character of all at a time."""
+    count = len(starts)
+    mantissa = np.zeros(count, np.int64)
+    digits, decimals, behind = (np.zeros(count, np.int8) for _ in range(3))
+    negative, pointed, powered, bad, signed = (np.zeros(count, np.bool_) for _ in range(5))
+    left = lengths.copy()  # of a text that is no number, 0
+    for place in range(int(lengths.max(initial=0))):
+        # A text that has ended reads on into the next; what it reads there is not used.
+        character = data.take(starts + place, mode="clip")
+        on = left > place
+        digit = character - np.uint8(48)
+        is_digit = on & (digit < 10)
+        if powered.any():
+            behind += is_digit & powered
+            is_digit &= ~powered
+        np.copyto(mantissa, mantissa * 10 + digit, where=is_digit)
+        digits += is_digit
+        if pointed.any():
+            decimals += is_digit & pointed
+        rest = np.flatnonzero(on & (digit >= 10))
+        if not len(rest):
+            signed[:] = False
             continue
-        form = re.compile(rf"(?:[+-]?\{sign} ?[0-9.,].*|[+-]?[0-9.,].*? ?\{sign})")
-        if all(text.count(sign) == 1 and form.fullmatch(text) for text in texts if text):
-            return [text.replace(sign, "").strip() for text in texts], sign
-    return texts, ""
-
-
-def _without_groups(columns: Mapping[str, list[str]]) -> dict[str, list[str]]:
-    """Return the columns of numbers whose thousands are parted, without that."""
-    return {
-        name: [re.sub(rf"{_SPACES}|,", "", text) for text in texts]
-        for name, texts in columns.items()
-        if _all_match(texts, _WITH_POINT) and any(_GROUPED.fullmatch(text) for text in texts)
-    }
-
-
-def _without_commas(
-    columns: Mapping[str, list[str]], witness: str, place: Callable[[int], str]
-) -> dict[str, list[str]]:
-    """Return the columns of numbers of a file of decimal commas, with points for these alone."""
-    found = {}
-    for name, texts in columns.items():
-        if _all_match(texts, _WITH_COMMA):
-            if any("," in text or "." in text or " " in text for text in texts):
-                found[name] = [
-                    re.sub(rf"{_SPACES}|\.", "", text).replace(",", ".") for text in texts
-                ]
-        elif _all_match(texts, _WITH_POINT):
-            row = next(i for i, t in enumerate(texts) if t and not _WITH_COMMA.fullmatch(t))
-            raise InputError(
-                f"column {witness!r} has decimal commas, but column {name!r} has {texts[row]!r} at "
-                f"{place(row)}, a number with a decimal point; write all of a file in one way"
-            )
-    return found
-
-
-def _has_decimal_commas(cells: list[str], semicolons: bool) -> bool:
-    """Return whether a column's numbers have commas that are not thousands separators."""
-    if not _all_match(cells, _WITH_COMMA) or not any("," in text for text in cells):
-        return False
-    return semicolons or not _all_match(cells, _WITH_POINT)
-
-
-def _all_match(texts: list[str], form: re.Pattern[str]) -> bool:
-    return all(form.fullmatch(text) for text in texts if text) and any(texts)
+        this = character[rest]
+        sign = (this == 43) | (this == 45)
+        point = this == 46
+        power = (this | 32) == 101
+        right = (
+            (sign & ((place == 0) | signed[rest]))
+            | (point & ~pointed[rest] & ~powered[rest])
+            | (power & ~powered[rest] & (digits[rest] > 0))
+        )
+        if place == 0:
+            negative[rest] = this == 45
+        pointed[rest] |= point
+        powered[rest] |= power
+        signed[:] = False
+        signed[rest] = power  # the exponent's sign may follow
+        wrong = rest[~right]
+        bad[wrong] = True
+        left[wrong] = 0
+        if not left.any():
+            break
+    valid = ~bad & (digits > 0) & (~powered | (behind > 0))
+    return _Found(mantissa, digits, decimals, negative, pointed, powered, valid)

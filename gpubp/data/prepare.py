@@ -10,9 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubp.data import target as targets
-from gpubp.data.preprocessing import Matrix, Preprocessing, spread
+from gpubp.data.csvfile import AS_FOUND, Reading
+from gpubp.data.names import shorten
+from gpubp.data.preprocessing import Matrix, Preprocessing
+from gpubp.data.scaling import spread
 from gpubp.data.split import Split, split
-from gpubp.data.table import Table, shorten
+from gpubp.data.table import Table
 from gpubp.data.target import Target, Task
 from gpubp.errors import CheckpointError, InputError
 
@@ -26,6 +29,7 @@ class Recipe:
         target: the target column's coding.
         fingerprint: the digest of the training data's table.
         validation, test, seed: what split it.
+        reading: how files are read that go with the training data.
     """
 
     preprocessing: Preprocessing
@@ -34,6 +38,7 @@ class Recipe:
     validation: float
     test: float
     seed: int
+    reading: Reading = AS_FOUND
 
     def split(self, table: Table) -> Split:
         """Return the split of the table that the model was trained on."""
@@ -49,6 +54,7 @@ class Recipe:
             "validation": self.validation,
             "test": self.test,
             "seed": self.seed,
+            "reading": {"missing": self.reading.missing, "usual": self.reading.usual},
         }
 
     @classmethod
@@ -63,6 +69,7 @@ class Recipe:
             return cls(
                 Preprocessing.from_json(fields.pop("columns")),
                 Target.from_json(fields.pop("target")),
+                reading=_reading(fields.pop("reading")),
                 **fields,
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -82,6 +89,7 @@ class Prepared:
         X: (N, I) float32, all rows.
         y: (N,) int64 class ids or float32 coded values, all rows.
         notes: what was done, a sentence each.
+        left_out: how many rows of the table have no value in the target.
     """
 
     recipe: Recipe
@@ -89,6 +97,7 @@ class Prepared:
     X: Matrix
     y: NDArray[Any]
     notes: tuple[str, ...]
+    left_out: int = 0
 
 
 def with_target(table: Table, name: str) -> tuple[Table, list[str]]:
@@ -124,7 +133,6 @@ def prepare(
         InputError: the data can't be used.
     """
     name, why_target = targets.choose(table, target)
-    table = table.with_nones(name)
     coding, why_task = targets.infer(table, name, task)
     fingerprint = table.fingerprint()
     notes = [
@@ -132,21 +140,28 @@ def prepare(
         *table.notes,
         f"target: {name!r} ({why_target}), {_said(coding)} ({why_task})",
     ]
+    before = table.rows
     table, left_out = with_target(table, name)
     groups = coding.encode(table) if coding.classes else np.zeros(table.rows)
     rows = split(groups, validation=validation, test=test, seed=seed)
     training = table.take(rows.train)
     if not coding.classes and standardise_target:
         values = training.numbers(name)
-        mean, scale = spread(values)
+        mean, scale = spread(values, table.precision(name))
         if not scale:
             raise InputError(f"{table.origin}: column {name!r} is {values[0]:g} in every row")
         coding = replace(coding, mean=mean, scale=scale)
     preprocessing, learned = Preprocessing.fit(training, name, table)
     X, filled = preprocessing.apply(table)
-    recipe = Recipe(preprocessing, coding, fingerprint, validation, test, seed)
+    recipe = Recipe(preprocessing, coding, fingerprint, validation, test, seed, table.reading)
     notes += [*left_out, *learned, *filled]
-    return Prepared(recipe, rows, X, coding.encode(table), tuple(notes))
+    return Prepared(recipe, rows, X, coding.encode(table), tuple(notes), before - table.rows)
+
+
+def _reading(document: Mapping[str, Any]) -> Reading:
+    """Return how files are read, as a recipe's document says it."""
+    missing = document["missing"]
+    return Reading(missing=None if missing is None else tuple(missing), usual=document["usual"])
 
 
 def _said(target: Target) -> str:

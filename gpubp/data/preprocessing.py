@@ -1,11 +1,10 @@
 """Turns a table's columns into the numbers that a network takes, by what the training rows say.
 
 A numeric column is filled with its median where a value is missing, and standardised: mean 0 and
-standard deviation 1 over the training rows. A column of numbers but for a few texts is numeric,
-too, and these texts are missing values. A column of texts becomes a column of 0 and 1 for each
+standard deviation 1 over the training rows. A column of texts becomes a column of 0 and 1 for each
 of its values, one of them "missing" if any is; a value that the training rows did not have is 0 in
-all of them. Columns without information are left out: constant ones, texts of which nearly every
-row has its own, and those that number the rows.
+all of them. Which of the two a column is, kinds.py says. Columns without information are left out:
+constant ones, texts of which nearly every row has its own, and those that number the rows.
 """
 
 from __future__ import annotations
@@ -17,8 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubp.data import numerals
-from gpubp.data.table import Table, shorten
+from gpubp.data import kinds
+from gpubp.data.cells import Cells, Texts
+from gpubp.data.kinds import Kind
+from gpubp.data.names import shorten
+from gpubp.data.scaling import spread, standardised
+from gpubp.data.table import Table
 from gpubp.errors import InputError
 
 Matrix = NDArray[np.float32]
@@ -26,14 +29,7 @@ Matrix = NDArray[np.float32]
 # A column of more different texts would make the network's input mostly zeros.
 _MOST_LEVELS = 256
 _FEW_LEVELS = 20
-# The part of a column's values that are numbers, from which on the others are taken for missing,
-# and from which on they are named.
-_MOSTLY, _HALF = 0.95, 0.5
-_ROUNDING = 64 * float(np.finfo(np.float64).eps)  # of a column's largest value: how far noise goes
-_ROW_NAMES = (
-    "id", "index", "row", "row#", "row_id", "rowid", "rownum", "row_number", "rownames",
-    "unnamed:_0", "no", "no.", "nr", "#",
-)  # fmt: skip
+_ROWS = 8192  # written at a time, so that they stay in a processor's cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,29 +40,50 @@ class Numeric:
     median: float
     mean: float
     scale: float
-    others: tuple[str, ...] = ()  # texts that stand for a missing value
+    missing: tuple[str, ...] = ()  # texts that stand for a missing value
+    unit: str = ""  # what each number was written with in the training data
 
     @property
     def width(self) -> int:
         """The number of the network's inputs that it becomes."""
         return 1
 
-    def fill(self, table: Table, out: Matrix) -> str:
-        """Write the (N, 1) inputs; return what there is to say about the values."""
-        values = table.numbers(self.name, self.others)
+    def inputs(self, table: Table) -> tuple[NDArray[np.float32], list[str]]:
+        """Return the (N,) inputs, and what there is to say about the values."""
+        notes = self._unit(table)
+        values = table.numbers(self.name, self.missing)
         missing = np.isnan(values)
-        values[missing] = self.median
+        count = int(missing.sum())
+        if count:
+            values = np.where(missing, self.median, values)
+            notes.append(f"{count} missing, filled with the median {self.median:g}")
         with np.errstate(over="ignore"):
-            out[:, 0] = standardised(values, self.mean, self.scale)
-        far = ~np.isfinite(out[:, 0])
+            out = standardised(values, self.mean, self.scale).astype(np.float32)
+        far = ~np.isfinite(out)
         if far.any():
             raise InputError(
                 f"{table.origin}: column {self.name!r} has {values[far][0]:g} at "
                 f"{table.place(far)}, too far from the training data (mean {self.mean:g}, "
                 f"deviation {self.scale:g})"
             )
-        count = int(missing.sum())
-        return f"{count} missing, filled with the median {self.median:g}" if count else ""
+        return out, notes
+
+    def write(self, inputs: NDArray[Any], out: Matrix) -> None:
+        """Write the inputs of some rows, (n,), as (n, 1)."""
+        out[:, 0] = inputs
+
+    def _unit(self, table: Table) -> list[str]:
+        """Return a note if new data are written without the unit; another one is refused."""
+        column = table.column(self.name)
+        unit = column.numbers.unit if isinstance(column, Cells) else ""
+        if unit == self.unit:
+            return []
+        if unit:
+            raise InputError(
+                f"{table.origin}: column {self.name!r} has numbers with {unit}, but the training "
+                f"data had {'them with ' + self.unit if self.unit else 'none'}; write them as there"
+            )
+        return [f"written without {self.unit}, which the training data had"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +98,22 @@ class Categorical:
         """The number of the network's inputs that it becomes."""
         return len(self.levels)
 
-    def fill(self, table: Table, out: Matrix) -> str:
-        """Write the (N, levels) inputs; return what there is to say about the values."""
-        texts = table.texts(self.name)
-        out[:] = texts[:, None] == np.array(self.levels, np.dtypes.StringDType())
-        unknown = ~out.any(axis=1)
+    def inputs(self, table: Table) -> tuple[NDArray[np.intp], list[str]]:
+        """Return (N,) which of ``levels`` a row has, -1 for none, and what there is to say."""
+        texts = table.levels(self.name)
+        place = {level: index for index, level in enumerate(self.levels)}
+        known = np.array([place.get(level, -1) for level in texts.levels], np.intp)[texts.codes]
+        unknown = known < 0
         if not unknown.any():
-            return ""
-        values = shorten(repr(value) for value in np.unique(texts[unknown]).tolist())
-        return f"{int(unknown.sum())} unknown ({values}), taken for none of its values"
+            return known, []
+        others = Texts(texts.levels, texts.codes[unknown]).present()
+        said = shorten(repr(value) for value in others)
+        return known, [f"{int(unknown.sum())} unknown ({said}), taken for none of its values"]
+
+    def write(self, inputs: NDArray[Any], out: Matrix) -> None:
+        """Write the inputs of some rows, (n,), into (n, levels) zeros."""
+        rows = np.flatnonzero(inputs >= 0)
+        out[rows, inputs[rows]] = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +145,13 @@ class Preprocessing:
         for name in table.columns:
             if name == target:
                 continue
-            others, told = _kind(whole, name)
-            said += told
-            if others is None:
+            kind = kinds.of(whole or table, name)
+            said += [kind.note] * bool(kind.note)
+            if kind.what == "rows":
                 continue
-            numeric = isinstance(others, tuple)
-            column = _numeric(table, name, others) if numeric else _categorical(table, name)
+            column = (
+                _categorical(table, name) if kind.what == "texts" else _numeric(table, name, kind)
+            )
             if column is None:
                 constant.append(name)
             elif column.width > _most_levels(table.rows):
@@ -136,14 +161,14 @@ class Preprocessing:
         if not columns:
             raise InputError(
                 f"{table.origin}: no column but {target!r} can be used; each is the same in every "
-                "row or has too many different texts"
+                "row, has too many different texts or numbers the rows"
             )
         notes = [_plural(columns)]
         if constant:
             notes.append(f"left out, the same in every training row: {shorten(constant)}")
         if diverse:
             notes.append(f"left out, too many different texts: {shorten(diverse)}")
-        return cls(tuple(columns)), notes + said
+        return cls(tuple(columns)), said + notes
 
     def apply(self, table: Table) -> tuple[Matrix, list[str]]:
         """Return the table as (N, I) float32, C-contiguous, and what was done to the values.
@@ -152,13 +177,17 @@ class Preprocessing:
             InputError: a column is not there (the nearest is suggested), or a value is not a
                 finite number where the training data had numbers (the first is named).
         """
-        X = np.empty((table.rows, self.width), np.float32)
-        notes, first = [], 0
+        X = np.zeros((table.rows, self.width), np.float32)
+        notes, parts, first = [], [], 0
         for column in self.columns:
-            note = column.fill(table, X[:, first : first + column.width])
+            inputs, said = column.inputs(table)
+            parts.append((column, inputs, slice(first, first + column.width)))
             first += column.width
-            if note:
-                notes.append(f"{column.name}: {note}")
+            notes += [f"{column.name}: {note}" for note in said]
+        for start in range(0, table.rows, _ROWS):
+            rows = slice(start, start + _ROWS)
+            for column, inputs, place in parts:
+                column.write(inputs[rows], X[rows, place])
         return X, notes
 
     def to_json(self) -> list[dict[str, Any]]:
@@ -172,7 +201,7 @@ class Preprocessing:
             tuple(
                 Categorical(column["name"], tuple(column["levels"]))
                 if "levels" in column
-                else Numeric(**{**column, "others": tuple(column.get("others", ()))})
+                else Numeric(**{**column, "missing": tuple(column.get("missing", ()))})
                 for column in document
             )
         )
@@ -183,87 +212,22 @@ def _most_levels(rows: int) -> int:
     return min(rows - 1, max(_FEW_LEVELS, rows // 2), _MOST_LEVELS)
 
 
-def _kind(table: Table, name: str) -> tuple[tuple[str, ...] | str | None, list[str]]:
-    """Return what a column is, and what there is to say about it.
-
-    The texts among its numbers that are missing values, "texts" if it is one of these, or None if
-    it is left out.
-    """
-    if table.is_numeric(name):
-        numbered = _numbers_rows(table, name)
-        if numbered == "rows":
-            return None, [f"left out, it numbers the rows: {name}"]
-        each = "a whole number of its own in every row: if that is a name, leave the column out"
-        return (), [f"{name}: {each}"] if numbered else []
-    share, odd = table.odd(name)
-    if share < _MOSTLY or not odd.any():
-        names = not odd.any() and numerals.are_names(table.texts(name).tolist())
-        why = "numbers with leading zeros or more digits than a float64 holds, taken for names"
-        first = f"of {table.rows} values {100 * share:.0f} % are numbers, but not"
-        if names:
-            return "texts", [f"{name}: {why}"]
-        if share >= _HALF and odd.any():
-            text = str(table.column(name)[odd][0])
-            return "texts", [f"{name}: taken for texts; {first} {text!r} at {table.place(odd)}"]
-        return "texts", []
-    texts = np.unique(table.column(name)[odd]).tolist()
-    present = int((~table.missing(name)).sum())
-    return tuple(texts), [
-        f"{name}: {present - int(odd.sum())} of {present} are numbers, but not "
-        f"{str(table.column(name)[odd][0])!r} at {table.place(odd)}; taken for missing: "
-        f"{shorten(map(repr, texts))}"
-    ]
-
-
-def _numbers_rows(table: Table, name: str) -> str:
-    """Return "rows" of a column that numbers the rows, "unique" if each has another one."""
-    values = table.numbers(name)
-    if table.rows < _FEW_LEVELS or np.isnan(values).any() or (values != np.floor(values)).any():
-        return ""
-    if (np.diff(values) == 1).all() and values[0] in (0, 1):
-        usual = name.casefold().replace(" ", "_") in _ROW_NAMES or name.startswith("column ")
-        return "rows" if usual else "unique"
-    return "unique" if len(np.unique(values)) == table.rows else ""
-
-
-def spread(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Return mean and standard deviation; the latter is 0 of values that vary by rounding alone.
-
-    They are computed of numbers of size 1 at most, so that nothing overflows or vanishes.
-    """
-    size = float(np.abs(values).max())
-    if size == 0 or float(values.max()) / 2 - float(values.min()) / 2 <= _ROUNDING * size / 2:
-        return float(values[0]), 0.0
-    exponent = int(np.frexp(size)[1])
-    small = np.ldexp(values, -exponent)
-    return float(np.ldexp(small.mean(), exponent)), float(np.ldexp(small.std(), exponent))
-
-
-def standardised(values: NDArray[np.float64], mean: float, scale: float) -> NDArray[np.float64]:
-    """Return (values - mean) / scale, also where the difference is beyond float64."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        result = (values - mean) / scale
-        far = ~np.isfinite(result)
-        if far.any():
-            result[far] = values[far] / scale - mean / scale
-    return result
-
-
-def _numeric(table: Table, name: str, others: tuple[str, ...]) -> Numeric | None:
+def _numeric(table: Table, name: str, kind: Kind) -> Numeric | None:
     """Return what the rows say about a column of numbers; None if they are all equal."""
-    values = table.numbers(name, others)
-    present = values[~np.isnan(values)]
+    values = table.numbers(name, kind.missing)
+    absent = np.isnan(values)
+    present = values[~absent] if absent.any() else values
     if not present.size:
         return None
-    half = np.median(present / 2)  # of an even number of values it is the mean of two
-    median = float(2 * half) if np.isfinite(2 * half) else float(present.max())
-    mean, scale = spread(np.where(np.isnan(values), median, values))
-    return Numeric(name, median, mean, scale, others) if scale > 0 else None
+    half = float(np.median(present / 2))  # of an even number of values it is the mean of two
+    median = 2 * half
+    mean, scale = spread(np.where(absent, median, values), table.precision(name))
+    return Numeric(name, median, mean, scale, kind.missing, kind.unit) if scale > 0 else None
 
 
 def _categorical(table: Table, name: str) -> Categorical | None:
     """Return what the rows say about a column of texts; None if they are all equal."""
-    levels = sorted(set(table.texts(name).tolist()))
+    levels = table.levels(name).present()
     return Categorical(name, tuple(levels)) if len(levels) > 1 else None
 
 

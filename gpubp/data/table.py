@@ -1,7 +1,7 @@
 """A table of named columns, and where it comes from: a bundled set, an ``.npz`` or a CSV file.
 
-What the columns mean is decided elsewhere: target.py says what is predicted, preprocessing.py what
-the rest becomes.
+What the columns mean is decided elsewhere: target.py says what is predicted, kinds.py what a column
+is, preprocessing.py what the rest becomes.
 """
 
 from __future__ import annotations
@@ -11,49 +11,61 @@ import hashlib
 import math
 import os
 import unicodedata
-import zipfile
-import zlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubp.data import csvfile, datasets, numerals
+from gpubp.data import csvfile, datasets, npzfile, source
+from gpubp.data.cells import Cells, Texts
+from gpubp.data.csvfile import AS_FOUND, Reading
+from gpubp.data.names import nearest
 from gpubp.errors import InputError
-from gpubp.kernels.contract import REAL_DTYPES
 
-Column = NDArray[Any]
+Column = NDArray[Any] | Cells
+
+_LARGEST_WHOLE = 2**53  # up to which a float64 holds every one
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
     """Named columns of one length.
 
-    A column is a vector of a real dtype, NaN where a value is missing; or of texts (NumPy's
-    ``StringDType``), empty where one is missing. Every column of a CSV file is of texts: whether
-    they are numbers is asked of the training data, and then holds for new data too.
+    A column is a vector of a real dtype, NaN where a value is missing; or of texts, those of a CSV
+    file among them. Whether texts are numbers is asked of the training data, and then holds for new
+    data too.
 
     Attributes:
         origin: the file or set, as messages name it.
-        columns: name -> (N,) column.
+        columns: name -> (N,) column; one of NumPy's ``StringDType`` becomes :class:`Cells`.
         places: (N,) where messages say that a row is: its line in a CSV file, else its number,
             counted from 0.
         unit: what ``places`` counts, "line" or "row".
-        parsed: the columns of texts that are numbers, as such; None asks the texts.
-        nones: where a column of texts says None, which is missing, or a class of that name.
         notes: what was done on reading, a sentence each.
+        reading: how new files are to be read that go with this one.
+        blank: how many blank lines of the file are no rows.
     """
 
     origin: str
-    columns: dict[str, Column]
+    columns: Mapping[str, Any]
     places: NDArray[np.int64]
     unit: str = "row"
     notes: tuple[str, ...] = ()
-    parsed: dict[str, NDArray[np.float64]] | None = None
-    nones: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
+    reading: Reading = AS_FOUND
+    blank: int = 0
+
+    def __post_init__(self) -> None:
+        """Make cells of texts."""
+        columns = {
+            name: column
+            if isinstance(column, Cells) or not isinstance(column.dtype, np.dtypes.StringDType)
+            else Cells.of(column.tolist())
+            for name, column in self.columns.items()
+        }
+        object.__setattr__(self, "columns", columns)
 
     @property
     def rows(self) -> int:
@@ -78,153 +90,127 @@ class Table:
         name = self.named(name)
         if name not in self.columns:
             raise InputError(f"{self.origin} has no column {name!r}; {nearest(name, self.columns)}")
-        return self.columns[name]
+        column: Column = self.columns[name]
+        return column
 
     def missing(self, name: str) -> NDArray[np.bool_]:
         """Return where a column has no value."""
         column = self.column(name)
-        absent: NDArray[np.bool_] = column == "" if is_text(column) else np.isnan(column)
-        return absent
+        return column.is_missing if isinstance(column, Cells) else np.isnan(column)
 
     def is_numeric(self, name: str) -> bool:
-        """Return whether every value of a column is a number, and there is one."""
+        """Return whether every value of a column is a number, and there is one.
+
+        Whole numbers that a float64 does not hold are names.
+        """
         column = self.column(name)
-        if not is_text(column):
-            return not self.missing(name).all()
-        values = self._parsed(name)
-        return values is not None and not bool(np.isnan(values).all())
+        if isinstance(column, Cells):
+            return column.is_number()
+        if column.dtype.kind in "iu" and len(column):
+            return max(int(column.max()), -int(column.min())) <= _LARGEST_WHOLE
+        return not self.missing(name).all()
 
-    def _parsed(self, name: str) -> NDArray[np.float64] | None:
-        """Return a column of texts as numbers; None if it is not one of numbers."""
-        if self.parsed is None:
-            return numerals.quantities(self.column(name).tolist())
-        return self.parsed.get(self.named(name))
-
-    def odd(self, name: str) -> tuple[float, NDArray[np.bool_]]:
-        """Return the part of a column's values that are numbers, and where the others are."""
-        column = self.column(name)
-        if not is_text(column):
-            return 1.0, np.zeros(self.rows, np.bool_)
-        present = column != ""
-        odd = present & np.isnan(numerals.parse(column.tolist()))
-        return 1 - odd.sum() / max(1, present.sum()), odd
-
-    def numbers(self, name: str, others: Sequence[str] = ()) -> NDArray[np.float64]:
-        """Return a column as numbers, NaN where missing and where it has one of ``others``.
+    def numbers(self, name: str, missing: Sequence[str] = ()) -> NDArray[np.float64]:
+        """Return a column as numbers, NaN where missing and where it has one of some texts.
 
         Raises:
             InputError: a value is not a number or not finite (the first is named).
         """
         column = self.column(name)
-        if is_text(column):
-            parsed = self._parsed(name)
-            values = numerals.parse(column.tolist()) if parsed is None else parsed.copy()
+        if isinstance(column, Cells):
+            values, bad = column.numbers.values, column.numbers.other
+            if missing and bad.any():
+                bad = bad & ~column.texts.where(missing)
         else:
             values = column.astype(np.float64)
-        bad = ~np.isfinite(values) & ~self.missing(name)
-        if others and is_text(column):
-            bad &= ~np.isin(column, np.array(others, np.dtypes.StringDType()))
+            bad = np.isinf(values)
         if bad.any():
+            first = column.first(bad) if isinstance(column, Cells) else str(column[bad][0])
             raise InputError(
-                f"{self.origin}: column {name!r} has {str(column[bad][0])!r} at {self.place(bad)}, "
-                "where a finite number is needed; correct it or leave it empty"
+                f"{self.origin}: column {name!r} has {first!r} at {self.place(bad)}, where a "
+                "finite number is needed; correct it, leave it empty, or say that it is missing "
+                "with --missing in training"
             )
         return values
 
-    def texts(self, name: str) -> Column:
-        """Return a column as texts: numbers as people write them, 3 rather than 3.0."""
+    def levels(self, name: str) -> Texts:
+        """Return a column as different texts: numbers as people write them, 3 rather than 3.0."""
         column = self.column(name)
-        if is_text(column):
-            return column
-        return np.array([_written(value) for value in column.tolist()], np.dtypes.StringDType())
+        if isinstance(column, Cells):
+            return column.texts
+        different, codes = np.unique(column, return_inverse=True)
+        return Texts(tuple(map(_written, different.tolist())), codes)
+
+    def texts(self, name: str) -> NDArray[np.str_]:
+        """Return a column as an array of texts, empty where missing."""
+        return self.levels(name).array()
+
+    def precision(self, name: str) -> float:
+        """Return the relative distance of neighbouring numbers of a column's dtype."""
+        column = self.column(name)
+        narrow = not isinstance(column, Cells) and column.dtype == np.float32
+        return float(np.finfo(np.float32 if narrow else np.float64).eps)
 
     def take(self, rows: NDArray[np.intp]) -> Table:
         """Return the table of some of the rows, in that order."""
-        columns, parsed, nones = (
-            None if held is None else {name: column[rows] for name, column in held.items()}
-            for held in (self.columns, self.parsed, self.nones)
-        )
-        assert columns is not None  # only what is parsed may be
-        assert nones is not None
-        return replace(self, columns=columns, places=self.places[rows], parsed=parsed, nones=nones)
-
-    def with_nones(self, name: str) -> Table:
-        """Return the table with None as a text in a column of other texts, not as missing."""
-        where = self.nones.get(self.named(name))
-        if where is None or self.is_numeric(name) or bool(self.missing(name).all()):
-            return self
-        column = self.column(name).copy()
-        column[where] = "None"
-        return replace(self, columns={**self.columns, self.named(name): column})
+        columns = {
+            name: column.take(rows) if isinstance(column, Cells) else column[rows]
+            for name, column in self.columns.items()
+        }
+        return replace(self, columns=columns, places=self.places[rows])
 
     def fingerprint(self) -> str:
         """Return a digest of all names and values: equal for equal data."""
         digest = hashlib.sha256()
         for name, column in self.columns.items():
-            content = "\x1f".join(column.tolist()).encode() if is_text(column) else column.tobytes()
-            digest.update(f"{name}\x1e{column.dtype}\x1e{len(content)}\x1e".encode())
-            digest.update(content)
+            parts: list[Any] = [column]
+            if isinstance(column, Cells):
+                parts = [column.numbers.values]
+                if not column.is_number():
+                    texts = column.texts
+                    order = np.argsort(np.array(texts.levels, np.dtypes.StringDType()))
+                    ranks = np.empty(len(order), np.int32)
+                    ranks[order] = np.arange(len(order), dtype=np.int32)
+                    listed = "\x1f".join(texts.levels[code] for code in order.tolist())
+                    parts = [np.frombuffer(listed.encode(), np.uint8), ranks[texts.codes]]
+            kind = "texts" if isinstance(column, Cells) else str(column.dtype)
+            digest.update(f"{name}\x1e{kind}\x1e{[part.nbytes for part in parts]}\x1e".encode())
+            for part in parts:
+                digest.update(np.ascontiguousarray(part).data)
         return digest.hexdigest()
 
 
-def load(
-    source: str | os.PathLike[str],
-    encoding: str | None = None,
-    missing: Sequence[str] | None = None,
-) -> Table:
-    """Return the table that ``source`` names: a bundled set, an ``.npz`` or a CSV file.
+def load(data: str | os.PathLike[str], how: Reading = AS_FOUND) -> Table:
+    """Return the table that ``data`` names: a bundled set, an ``.npz`` or a CSV file.
 
     Args:
-        source: its name; ``-`` is the standard input, a CSV file.
-        encoding, missing: of a CSV file, as :func:`gpubp.data.csvfile.read` takes them.
+        data: its name; ``-`` is the standard input, a CSV file.
+        how: a CSV file is to be read.
 
     Raises:
         InputError: there is no such set or file (the nearest is suggested), or it can't be read.
     """
-    name = os.fspath(source)
+    name = os.fspath(data)
     if name in datasets.NAMES:
         return _numbered(name, datasets.load(name))
     path = Path(name)
-    if name == csvfile.STDIN:
-        return _of_csv("the standard input", csvfile.read(path, encoding, missing))
-    if path.is_dir():
-        raise InputError(f"{name} is a folder; name a file in it")
-    if not path.exists():
-        raise _not_there(path)
-    if path.is_char_device() or path.is_block_device():
-        raise InputError(f"{name} is a device, which has no end or no rows; name a file")
+    if name != source.STDIN:
+        if path.is_dir():
+            raise InputError(f"{name} is a folder; name a file in it")
+        if not path.exists():
+            raise _not_there(path)
+        if path.is_char_device() or path.is_block_device():
+            raise InputError(f"{name} is a device, which has no end or no rows; name a file")
     try:
         if path.suffix == ".npz":
-            return _load_npz(path)
-        return _of_csv(name, csvfile.read(path, encoding, missing))
+            return _numbered(name, npzfile.read(path))
+        read = csvfile.read(name, how)
     except OSError as error:
         raise InputError(f"{name} can't be read: {error.strerror or error}") from error
-
-
-def _of_csv(origin: str, read: csvfile.Read) -> Table:
-    return Table(origin, read.columns, read.lines, "line", read.notes, read.numbers, read.nones)
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the end of a message about a name that is not among those known."""
-    names = list(known)
-    folded = {known_name.casefold(): known_name for known_name in names}
-    close = difflib.get_close_matches(name.casefold(), folded, n=1)
-    if close:
-        return f"did you mean {folded[close[0]]!r}?"
-    return f"there are: {shorten(names)}"
-
-
-def shorten(names: Iterable[object], limit: int = 8) -> str:
-    """Return names separated by commas, the first few of them if there are many."""
-    every = [str(name) for name in names]
-    more = f" and {len(every) - limit} more" if len(every) > limit else ""
-    return ", ".join(every[:limit]) + more
-
-
-def is_text(column: Column) -> bool:
-    """Return whether a column is of texts."""
-    return isinstance(column.dtype, np.dtypes.StringDType)
+    again = Reading(missing=how.missing, usual=read.decimal)
+    return Table(
+        source.named(name), read.columns, read.lines, "line", read.notes, again, read.blank
+    )
 
 
 def _written(value: float | int | bool) -> str:
@@ -249,59 +235,5 @@ def _not_there(path: Path) -> InputError:
     )
 
 
-def _load_npz(path: Path) -> Table:
-    """Return the arrays of a file: of rank 1 a column each, of a higher rank a column an element.
-
-    The column of element j of the flattened rows of an array ``X`` is named ``X[j]``.
-    """
-    columns: dict[str, Column] = {}
-    try:
-        # The file is opened here because np.load leaves it open where it fails.
-        with (
-            path.open("rb") as file,
-            zipfile.ZipFile(file),
-            np.load(file, allow_pickle=False) as arrays,
-        ):
-            for name in arrays.files:
-                columns.update(_columns(name, arrays[name]))
-    except MemoryError as error:
-        raise InputError(f"{path} does not fit into memory: {error}") from error
-    # Encrypted, of another compression, or of bytes that are no array.
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        ValueError,
-        EOFError,
-        LookupError,
-        RuntimeError,
-    ) as error:
-        raise InputError(f"{path} can't be read as an .npz file: {error}") from error
-    lengths = {name: len(column) for name, column in columns.items()}
-    if len(set(lengths.values())) > 1:
-        sizes = shorten(f"{name} {length}" for name, length in lengths.items())
-        raise InputError(f"{path}: the arrays differ in their number of rows: {sizes}")
-    if not columns or not next(iter(lengths.values())):
-        raise InputError(f"{path} holds no rows")
-    return _numbered(str(path), columns)
-
-
-def _numbered(origin: str, columns: dict[str, Column]) -> Table:
+def _numbered(origin: str, columns: Mapping[str, NDArray[Any]]) -> Table:
     return Table(origin, columns, np.arange(len(next(iter(columns.values())))))
-
-
-def _columns(name: str, array: NDArray[Any]) -> dict[str, Column]:
-    if not isinstance(array, np.ndarray):  # bytes: NumPy's word for a member that is not .npy
-        raise ValueError(f"{name!r} in it is not an array; leave it out")
-    if array.ndim == 0:
-        raise ValueError(f"array {name!r} is a single value; every array needs a value a row")
-    if array.dtype.kind in "SU":
-        array = array.astype(np.str_).astype(np.dtypes.StringDType())
-    elif array.dtype.name == "float16":
-        array = array.astype(np.float32)
-    elif array.dtype.name not in REAL_DTYPES:
-        raise ValueError(f"array {name!r} has dtype {array.dtype}; numbers or texts are needed")
-    # Columns are used one by one: transposed once, each lies in one piece.
-    flat = np.ascontiguousarray(array.reshape(len(array), math.prod(array.shape[1:])).T)
-    if len(flat) == 1:
-        return {name: flat[0]}
-    return {f"{name}[{element}]": column for element, column in enumerate(flat)}

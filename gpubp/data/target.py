@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubp.data.preprocessing import standardised
-from gpubp.data.table import Table, shorten
+from gpubp.data import kinds
+from gpubp.data.cells import Cells
+from gpubp.data.names import shorten
+from gpubp.data.scaling import standardised
+from gpubp.data.table import Table
 from gpubp.errors import InputError
 
 Task = Literal["classification", "regression"]
@@ -20,9 +23,6 @@ _USUAL_NAMES = ("target", "label", "class", "y")
 
 # Integers of more different values than this are taken for quantities.
 _MOST_INTEGER_CLASSES = 20
-# The part of a target's values that are numbers, from which on the others are mistakes.
-_MOSTLY_NUMBERS = 0.9
-_INFINITE = {"inf", "infinity"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +54,36 @@ class Target:
             InputError: the column is not there, a value is missing, or it is no number or a class
                 that the training data did not have (the first is named).
         """
-        if "None" in self.classes:
-            table = table.with_nones(self.name)
         missing = table.missing(self.name)
         if missing.any():
             raise InputError(
                 f"{table.origin}: column {self.name!r} has no value at {table.place(missing)}"
             )
         if not self.classes:
-            return standardised(table.numbers(self.name), self.mean, self.scale).astype(np.float32)
-        names = _names(table, self.name, self.numeric)
-        ids = {name: index for index, name in enumerate(self.classes)}
-        coded = np.array([ids.get(name, -1) for name in names.tolist()], np.int64)
+            values = standardised(table.numbers(self.name), self.mean, self.scale)
+            far = np.abs(values) > np.finfo(np.float32).max
+            if far.any():
+                first = table.numbers(self.name)[far][0]
+                raise InputError(
+                    f"{table.origin}: column {self.name!r} has {first:g} at {table.place(far)}, "
+                    "beyond what the network computes with; scale it first"
+                )
+            return values.astype(np.float32)
+        names = table.levels(self.name)
+        if self.numeric:
+            values = table.numbers(self.name)
+            ids: dict[Any, int] = {float(name): index for index, name in enumerate(self.classes)}
+            different, codes = np.unique(values, return_inverse=True)
+            coded = np.array([ids.get(value, -1) for value in different.tolist()], np.int64)[codes]
+        else:
+            ids = {name: index for index, name in enumerate(self.classes)}
+            known = [ids.get(level, -1) for level in names.levels]
+            coded = np.array(known, np.int64)[names.codes]
         unknown = coded < 0
         if unknown.any():
+            first = names.levels[names.codes[int(unknown.argmax())]]
             raise InputError(
-                f"{table.origin}: column {self.name!r} has {str(names[unknown][0])!r} at "
+                f"{table.origin}: column {self.name!r} has {first!r} at "
                 f"{table.place(unknown)}, a class that the training data did not have; it had: "
                 f"{shorten(self.classes)}"
             )
@@ -124,7 +138,8 @@ def infer(table: Table, name: str, task: Task | None = None) -> tuple[Target, st
     present = table.take(np.flatnonzero(~table.missing(name)))
     if not present.rows:
         raise InputError(f"{table.origin}: the target, column {name!r}, has no value in any row")
-    numeric = present.is_numeric(name) and present.column(name).dtype != np.bool_
+    column = present.column(name)
+    numeric = present.is_numeric(name) and (isinstance(column, Cells) or column.dtype != np.bool_)
     if numeric:
         distinct = np.unique(present.numbers(name))
         if len(distinct) == 1:
@@ -134,26 +149,23 @@ def infer(table: Table, name: str, task: Task | None = None) -> tuple[Target, st
         found: Task = "classification" if whole and few else "regression"
         why = f"{len(distinct)} different {'whole numbers' if whole else 'numbers'}"
     else:
-        share, odd = present.odd(name)
-        others = present.column(name)[odd].tolist()
-        if others and (
-            share >= _MOSTLY_NUMBERS
-            or (share > 0 and {t.lower().lstrip("+-") for t in others} <= _INFINITE)
-        ):
+        wrong = kinds.wrong_in_target(present, name)
+        if wrong:
             raise InputError(
-                f"{table.origin}: the target, a column of numbers, {name!r} has {others[0]!r} at "
-                f"{present.place(odd)}; correct it, leave it empty, or say that it is missing"
+                f"{table.origin}: the target is of numbers, but column {name!r} has {wrong}; "
+                "correct it, leave it empty, or say that it is missing with --missing"
             )
-        found, why = "classification", "its values are not numbers"
+        named = isinstance(column, Cells) and len(column.numbers.names)
+        found = "classification"
+        why = f"its values are {'names made of digits' if named else 'not numbers'}"
     if task is not None and task != found:
         found, why = task, "as the loss asks"
     if found == "regression":
         if not numeric:
             present.numbers(name)  # names the first that is not a number
         return Target(name), why
-    classes = np.unique(_names(present, name, numeric))
-    if numeric:
-        classes = classes[np.argsort(classes.astype(np.float64), kind="stable")]
+    texts = present.levels(name)
+    classes = _of_numbers(present, name) if numeric else texts.present()
     if len(classes) == 1:
         raise _all_equal(table, name, classes[0])
     if len(classes) > max(_MOST_INTEGER_CLASSES, present.rows // 2):
@@ -161,7 +173,7 @@ def infer(table: Table, name: str, task: Task | None = None) -> tuple[Target, st
             f"{table.origin}: column {name!r} has {len(classes)} different values in "
             f"{present.rows} rows, too many for classes; choose another with --target"
         )
-    return Target(name, tuple(classes.tolist()), numeric), why
+    return Target(name, tuple(classes), numeric), why
 
 
 def _all_equal(table: Table, name: str, value: object) -> InputError:
@@ -171,8 +183,17 @@ def _all_equal(table: Table, name: str, value: object) -> InputError:
     )
 
 
-def _names(table: Table, name: str, numeric: bool) -> NDArray[Any]:
-    """Return the names of the classes in a column."""
-    if not numeric:
-        return table.texts(name)
-    return replace(table, columns={name: table.numbers(name)}, parsed=None).texts(name)
+def _of_numbers(table: Table, name: str) -> list[str]:
+    """Return the names of classes that are numbers, in their order.
+
+    A number is named as it is written; where it is written in two ways, as people do: 3, not 3.0.
+    """
+    values, texts = table.numbers(name), table.levels(name)
+    written: dict[float, set[str]] = {}
+    for row in np.unique(texts.codes, return_index=True)[1].tolist():
+        written.setdefault(float(values[row]), set()).add(texts.levels[texts.codes[row]])
+    plain = Table(table.origin, {name: np.array(sorted(written))}, np.arange(len(written)))
+    return [
+        next(iter(written[value])) if len(written[value]) == 1 else text
+        for value, text in zip(sorted(written), plain.texts(name).tolist(), strict=True)
+    ]

@@ -6,23 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tables import make
 
 from gpubp.data import target
 from gpubp.data.prepare import Recipe, prepare
-from gpubp.data.table import Table, load
+from gpubp.data.table import load
 from gpubp.errors import CheckpointError, InputError
-
-
-def texts(values):
-    return np.array(values, np.dtypes.StringDType())
-
-
-def make(**columns):
-    made = {
-        name: texts(values) if all(isinstance(v, str) for v in values) else np.asarray(values)
-        for name, values in columns.items()
-    }
-    return Table("data", made, np.arange(len(next(iter(made.values())))))
 
 
 def said(prepared):

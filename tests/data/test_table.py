@@ -6,19 +6,10 @@ import sys
 
 import numpy as np
 import pytest
+from tables import make
 
 from gpubp.data import datasets, table
 from gpubp.errors import InputError
-
-
-def make(**columns):
-    def column(values):
-        if all(isinstance(value, str) for value in values):
-            return np.array(values, np.dtypes.StringDType())
-        return np.asarray(values)
-
-    made = {name: column(values) for name, values in columns.items()}
-    return table.Table("data", made, np.arange(len(next(iter(made.values())))))
 
 
 @pytest.mark.parametrize("name", datasets.NAMES)

@@ -1,0 +1,143 @@
+"""What a column of a table is: numbers, texts, or a number of the row; by all rows of the table.
+
+A column is of numbers if all its values are, or ``MOSTLY`` of them; the others then stand for a
+missing value. It is also if half of them are, of many different ones, and all others are one text.
+Numbers with zeros at the front, or too long for a float64, are names. Whatever is not plain is
+said, so that a column of numbers is never lost for one odd value without a word.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubp.data import names
+from gpubp.data.cells import Cells
+from gpubp.data.names import shorten
+from gpubp.data.notation import MOSTLY
+from gpubp.data.table import Table
+
+HALF = 0.5
+_SOME = 1000  # rows that mostly tell that two are equal
+_MOSTLY_TARGET = 0.9  # of a target's values are numbers: the others are mistakes
+FEW = 20  # different values that may as well be codes as quantities
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a column is.
+
+    Attributes:
+        what: "numbers", "texts", or "rows" of one that only tells rows apart.
+        missing: the texts among its numbers that stand for a missing value.
+        unit: what each number is written with.
+        note: what there is to say about it, if anything.
+    """
+
+    what: str
+    missing: tuple[str, ...] = ()
+    unit: str = ""
+    note: str = ""
+
+
+def of(table: Table, name: str) -> Kind:
+    """Return what a column is."""
+    column = table.column(name)
+    if not isinstance(column, Cells):
+        if table.is_numeric(name) or bool(table.missing(name).all()):
+            return _numbers(table, name)
+        return Kind(
+            "texts", note=f"{name}: names, not quantities, because {_too_long(table, name)}"
+        )
+    if len(column.numbers.names):
+        return Kind("texts", note=_digits(table, name, column))
+    if column.numbers.other.any():
+        return _with_others(table, name, column)
+    return replace(_numbers(table, name), unit=column.numbers.unit)
+
+
+def _with_others(table: Table, name: str, column: Cells) -> Kind:
+    """Return the kind of a column that has texts which are neither numbers nor missing."""
+    numbers = column.numbers
+    others = _others(column)
+    present = int(numbers.present.sum())
+    lone = numbers.share >= HALF and len(others) == 1 and len(np.unique(numbers.values)) > FEW
+    first = f"{column.first(numbers.other)!r} at {table.place(numbers.other)}"
+    count = f"{present} of {present + int(numbers.other.sum())} are numbers, but not {first}"
+    if numbers.share >= MOSTLY or lone:
+        texts = shorten(map(repr, others))
+        note = f"{name}: {count}; taken for missing: {texts}"
+        return Kind("numbers", tuple(others), numbers.unit, note)
+    if numbers.share >= HALF:
+        return Kind("texts", note=f"warning: {name} is taken for texts: {count}")
+    return Kind("texts")
+
+
+def wrong_in_target(table: Table, name: str) -> str:
+    """Return the first value that is wrong among a target's numbers, and where; "" if none is."""
+    column = table.column(name)
+    if not isinstance(column, Cells) or len(column.numbers.names):
+        return ""
+    numbers = column.numbers
+    if not numbers.other.any() or not numbers.present.any():
+        return ""
+    others = {text.lower().lstrip("+-") for text in _others(column)}
+    many = len(np.unique(numbers.values[numbers.present])) > FEW
+    infinite = others <= {"inf", "infinity"}
+    if infinite or (numbers.share >= HALF and many) or numbers.share >= _MOSTLY_TARGET:
+        return f"{column.first(numbers.other)!r} at {table.place(numbers.other)}"
+    return ""
+
+
+def _others(column: Cells) -> list[str]:
+    return column.take(np.flatnonzero(column.numbers.other)).texts.present()
+
+
+def _digits(table: Table, name: str, column: Cells) -> str:
+    """Return what there is to say of numbers that are names."""
+    where = np.zeros(table.rows, np.bool_)
+    where[column.numbers.names] = True
+    text = column.first(where)
+    why = (
+        "begins with a zero"
+        if text.lstrip("+-").startswith("0")
+        else "has more digits than a float64 holds"
+    )
+    return f"{name}: names, not quantities, because {text!r} at {table.place(where)} {why}"
+
+
+def _too_long(table: Table, name: str) -> str:
+    large = np.abs(np.asarray(table.column(name), np.float64)) >= 2**53
+    return f"{np.asarray(table.column(name))[large][0]} has more digits than a float64 holds"
+
+
+def _numbers(table: Table, name: str) -> Kind:
+    """Return the kind of a column of numbers, which may be those of the rows."""
+    values = table.numbers(name)
+    count = len(values)
+    if count < 2 or not _each_its_own(values):
+        return Kind("numbers")
+    steps = values.max() - values.min() == count - 1
+    first = values.min() in (0, 1)
+    in_order = steps and first and bool((np.diff(values) == 1).all())
+    if names.of_rows(name) or (names.is_usual_for_none(name) and in_order):
+        return Kind("rows", note=f"left out, it numbers the rows: {name}")
+    if count < FEW:
+        return Kind("numbers")
+    return Kind(
+        "numbers",
+        note=f"warning: {name} is a whole number of its own in every row; if it is a number or a "
+        "name of the row, leave it out of the file",
+    )
+
+
+def _each_its_own(values: NDArray[np.float64]) -> bool:
+    """Return whether all are whole numbers, and no two of them equal."""
+    for some in (values[:_SOME], values):
+        if np.isnan(some).any() or (some != np.floor(some)).any():
+            return False
+        if len(np.unique(some)) < len(some):
+            return False
+    return True
