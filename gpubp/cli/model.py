@@ -65,6 +65,7 @@ def with_reading(command: Command) -> Command:
         "--encoding",
         cls=GroupedOption,
         group="Data",
+        default=None,
         metavar="NAME",
         help="Encoding of a CSV file; otherwise UTF-8, UTF-16 or UTF-32, as its first bytes tell, "
         "or Windows-1252.",
@@ -74,6 +75,7 @@ def with_reading(command: Command) -> Command:
         cls=GroupedOption,
         group="Data",
         type=Name("decimal", DECIMALS),
+        default=None,
         help=f"{' or '.join(DECIMALS)}, before the decimals of a CSV file's numbers; otherwise as "
         "its numbers tell.",
     )

@@ -84,7 +84,10 @@ def command(
     texts = (column.astype(np.dtypes.StringDType()).tolist() for column in columns.values())
     writer.writerows(zip(*texts, strict=True))
     output.write(text.getvalue())
-    blank = f"; {table.blank} blank lines of the data have none" if table.blank else ""
+    blank = ""
+    if table.blank:
+        lines = "blank line of the data has" if table.blank == 1 else "blank lines of the data have"
+        blank = f"; {table.blank} {lines} none"
     output.say(f"predictions: {out}, {len(X)} rows{blank}")
 
 

@@ -229,7 +229,7 @@ def _test(prepared: Prepared, trainer: Trainer) -> str:
     """Return the score on the held-out rows, beside that of an answer that needs no network."""
     rows, target = prepared.rows, prepared.recipe.target
     gone = prepared.left_out
-    left_out = f"; {gone} rows without a value in {target.name!r} were left out" if gone else ""
+    left_out = f"; left out {gone} rows without a value in {target.name!r}" if gone else ""
     if not len(rows.test):
         return f"test: none, because no rows were held out (--test-fraction){left_out}"
     result = model.evaluate(trainer, target, prepared.X, prepared.y, rows.test)

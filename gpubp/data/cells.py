@@ -162,7 +162,7 @@ class Cells:
     @property
     def pointed(self) -> bool:
         """Whether a number by the grammar has a point."""
-        return self._plain.pointed
+        return bool(self._plain.pointed.any())
 
     @cached_property
     def is_missing(self) -> NDArray[np.bool_]:
@@ -177,8 +177,8 @@ class Cells:
         parsed = self._plain
         rows = np.flatnonzero(parsed.other)
         if not len(rows):
-            return Numbers(parsed.values, parsed.other, parsed.names)
-        values, names = parsed.values.copy(), [parsed.names]
+            return Numbers(parsed.values, parsed.other, np.flatnonzero(parsed.names))
+        values, names = parsed.values.copy(), [np.flatnonzero(parsed.names)]
         levels, codes = self._others
         found = np.array([_value(level) for level in levels])[codes]
         kept = np.array([level not in self._missing for level in levels], np.bool_)[codes]

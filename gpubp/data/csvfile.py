@@ -23,6 +23,8 @@ from gpubp.data.fields import Piece
 from gpubp.data.numerals import Parsed
 from gpubp.errors import InputError
 
+_CELLS = 1 << 14  # read at a time, that a processor's cache holds, and more than a call costs
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -89,7 +91,8 @@ def read(path: str, how: Reading = AS_FOUND) -> Read:
     if delimiter != ",":
         said.append(f"fields are separated by {fields.DELIMITERS[delimiter]}")
     if found.blank:
-        said.append(f"left out {found.blank} blank lines, the first at line {found.first_blank}")
+        count = f"{found.blank} blank line{'s' * (found.blank > 1)}"
+        said.append(f"left out {count}, the first at line {found.first_blank}")
     columns, decimal, read_so = notation.read(
         columns,
         place=lambda row: f"line {lines[row]}",
@@ -106,39 +109,46 @@ def _columns(
     """Return the line of each row, and the columns of a file of ``size`` bytes."""
     # The csv module's rows are written anew, with all their quotes doubled.
     places = np.uint32 if 2 * size < 2**32 else np.int64
-    lines: list[NDArray[np.int64]] = []
-    parts: list[list[tuple[Parsed, NDArray[Any], NDArray[Any]]]] = [[] for _ in names]
+    parts: list[tuple[NDArray[Any], ...]] = []
     blocks: list[NDArray[np.uint8]] = []  # of bytes, one after the other
     base = 0
     for piece in pieces:
         if not blocks or piece.data is not blocks[-1]:
             base += len(blocks[-1]) if blocks else 0
             blocks.append(piece.data)
-        lines.append(piece.lines)
-        for part, starts, ends in zip(parts, piece.starts, piece.ends, strict=True):
-            parsed = numerals.parse(piece.data, starts, ends)
-            part.append((parsed, (starts + base).astype(places), (ends + base).astype(places)))
+        starts, ends = ((each + base).astype(places) for each in (piece.starts, piece.ends))
+        parts.append((piece.lines[None], starts, ends, *_parsed(piece).arrays()))
+    lines, starts, ends, *numbers = (
+        np.concatenate(each, axis=1) for each in zip(*parts, strict=True)
+    )
     data = b"".join(block.data for block in blocks)
     markers = None if missing is None else frozenset(text.strip() for text in missing)
-    columns = {name: _joined(part, data, markers) for name, part in zip(names, parts, strict=True)}
-    return np.concatenate(lines), columns
+    columns = {
+        name: Cells(
+            data,
+            starts[index],
+            ends[index],
+            parsed=Parsed(*(each[index] for each in numbers)),
+            missing=markers,
+        )
+        for index, name in enumerate(names)
+    }
+    return lines[0], columns
 
 
-def _joined(
-    part: Sequence[tuple[Parsed, NDArray[Any], NDArray[Any]]],
-    data: bytes,
-    missing: frozenset[str] | None,
-) -> Cells:
-    """Return the column of which each piece of the file has a part."""
-    parsed, starts, ends = zip(*part, strict=True)
-    firsts = np.cumsum([0, *(len(each.values) for each in parsed[:-1])])
-    whole = Parsed(
-        np.concatenate([each.values for each in parsed]),
-        np.concatenate([each.other for each in parsed]),
-        np.concatenate([each.names + row for each, row in zip(parsed, firsts, strict=True)]),
-        any(each.pointed for each in parsed),
-    )
-    return Cells(data, np.concatenate(starts), np.concatenate(ends), parsed=whole, missing=missing)
+def _parsed(piece: Piece) -> Parsed:
+    """Return a piece's texts as numbers, (columns, rows), some columns at a time."""
+    width, rows = piece.starts.shape
+    some = max(1, _CELLS // max(1, rows))
+    parts = [
+        numerals.parse(
+            piece.data,
+            piece.starts[first : first + some].ravel(),
+            piece.ends[first : first + some].ravel(),
+        ).arrays()
+        for first in range(0, width, some)
+    ]
+    return Parsed(*(np.concatenate(each).reshape(width, rows) for each in zip(*parts, strict=True)))
 
 
 def _texts(piece: Piece) -> list[str]:

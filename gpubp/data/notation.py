@@ -109,6 +109,10 @@ def read(
     result, changed, notes = dict(columns), [], []
     for name, found in looked.items():
         numbers = _numbers(columns[name], found, told or POINT)
+        if found.share(told or POINT) < MOSTLY:  # told by other columns, or by the caller
+            other = POINT if told == COMMA else COMMA
+            first = _example(found, other, place)
+            notes.append(f"warning: {name} is taken for texts: it has decimal {other}s, {first}")
         if numbers is None:
             continue
         result[name] = columns[name].read_as(numbers)
@@ -199,9 +203,16 @@ def _example(found: _Column, decimal: str, place: Callable[[int], str]) -> str:
 
 
 def _numbers(column: Cells, found: _Column, decimal: str) -> Numbers | None:
-    """Return a column's numbers; None if they are what the grammar says, or fewer than most."""
+    """Return a column's numbers; None if they are those of the plain grammar.
+
+    They are, too, if fewer than most can be read otherwise; but no number with a decimal point is
+    one where points part thousands.
+    """
     fits = np.flatnonzero(found.fits[decimal]).tolist()
-    if found.share(decimal) < MOSTLY or not (found.unit or found.parted(decimal)):
+    misread = decimal == COMMA and column.pointed
+    if not misread and found.share(decimal) < MOSTLY:
+        return None
+    if not (misread or found.unit or found.parted(decimal)):
         return None
     if any(numerals.is_name(found.bare[code]) for code in fits):
         return None

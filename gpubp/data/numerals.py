@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,25 +23,30 @@ _LEADING_ZERO = re.compile(r"[+-]?0[0-9]+(?:[eE][+-]?[0-9]+)?")
 _LONGEST = 24  # bytes of a numeral that is read with the others of its column
 _EXACT = 15  # digits up to which a decimal is a whole number divided by a power of ten, both exact
 _POWERS = 10.0 ** np.arange(_EXACT + 1)
-_WHOLE_POWERS = 10 ** np.arange(19, dtype=np.int64)
+_MOST_DIGITS = 18  # of a whole number of 64 bits
+_WHOLE_POWERS = 10 ** np.arange(_MOST_DIGITS + 1, dtype=np.int64)
 _LARGEST_WHOLE = 2**53
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A column's texts as numbers.
+    """Texts as numbers; all arrays are of one shape.
 
     Attributes:
-        values: (N,) NaN where a text is none.
-        other: (N,) where a text is neither empty nor a number.
-        names: where a number is a name made of digits, row numbers.
-        pointed: whether there is a number with a point.
+        values: NaN where a text is none.
+        other: where a text is neither empty nor a number.
+        names: where a number is a name made of digits.
+        pointed: where a number has a point.
     """
 
     values: NDArray[np.float64]
     other: NDArray[np.bool_]
-    names: NDArray[np.intp]
-    pointed: bool
+    names: NDArray[np.bool_]
+    pointed: NDArray[np.bool_]
+
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        """Return the attributes in their order."""
+        return self.values, self.other, self.names, self.pointed
 
 
 def number(text: str) -> float | None:
@@ -53,7 +59,9 @@ def is_name(text: str) -> bool:
     """Return whether a text of digits would lose some as a float64."""
     if _LEADING_ZERO.fullmatch(text):
         return True
-    return len(text) > _EXACT and bool(_WHOLE.fullmatch(text)) and abs(int(text)) > _LARGEST_WHOLE
+    if len(text) <= _EXACT or not _WHOLE.fullmatch(text):
+        return False
+    return len(text) > _LONGEST or abs(int(text)) > _LARGEST_WHOLE
 
 
 def parse(data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Parsed:
@@ -64,31 +72,34 @@ def parse(data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.i
         starts, ends: (N,) where in them each text begins and ends.
     """
     lengths = ends - starts
-    other = lengths > _LONGEST
-    lengths[other] = 0
+    long = lengths > _LONGEST
+    lengths[long] = 0
     found = _read(data, starts, lengths)
+    valid = found.valid & (lengths > 0)
+    digits = found.digits
     values = np.where(found.negative, -found.mantissa, found.mantissa).astype(np.float64)
     if found.decimals.any():
         values /= _POWERS[np.minimum(found.decimals, _EXACT)]
-    valid = found.valid & (lengths > 0)
-    pointed = bool((found.pointed & valid).any())
-    digits = found.digits
-    padded = valid & ~found.pointed & (digits > 1) & (digits < len(_WHOLE_POWERS))
-    padded &= found.mantissa < _WHOLE_POWERS[np.clip(digits - 1, 0, len(_WHOLE_POWERS) - 1)]
-    hard = valid & ((digits > _EXACT) | found.powered)
     values[~valid] = np.nan
-    other |= ~valid & (lengths > 0)
-    names = [np.flatnonzero(padded & ~hard)]
-    # One at a time: numbers of more digits, of exponents, and whatever is longer but may be one.
-    maybe = np.flatnonzero(hard | (other & (ends - starts > _LONGEST)))
-    for row in maybe.tolist():
+    pointed = found.pointed & valid
+    names = valid & ~pointed & (digits > 1)
+    names &= found.mantissa < _WHOLE_POWERS[np.clip(digits - 1, 0, _MOST_DIGITS)]
+    # Python reads what is not exact: numbers of more digits, and those with an exponent.
+    hard = valid & ((digits > _EXACT) | found.powered)
+    if hard.any():
+        rows, view = np.flatnonzero(hard), memoryview(data)
+        places = zip(starts[rows].tolist(), ends[rows].tolist(), strict=True)
+        values[rows] = [float(view[first:end]) for first, end in places]  # type: ignore[arg-type]
+        values[np.isinf(values)] = np.nan
+    # One at a time: what may lose digits, and whatever is longer but may be a number.
+    for row in np.flatnonzero((hard & ~pointed) | long).tolist():
         text = data[starts[row] : ends[row]].tobytes().decode()
-        value = number(text)
-        other[row] = value is None
+        value = number(text) if long[row] else values[row]
         values[row] = math.nan if value is None else value
-        if value is not None and is_name(text):
-            names.append(np.array([row]))
-    return Parsed(values, other, np.sort(np.concatenate(names)), pointed)
+        names[row] = is_name(text)
+    names &= ~np.isnan(values)
+    other = np.isnan(values) & (ends > starts)
+    return Parsed(values, other, names, pointed & ~other)
 
 
 @dataclass(frozen=True, slots=True)

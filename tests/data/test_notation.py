@@ -91,8 +91,12 @@ def test_two_ways_in_one_file_are_refused_or_told():
     table = read(text, decimal="point")
     assert table.is_numeric("a")
     assert table.texts("b").tolist() == ["345,5", "12,25"]
+    told = "warning: b is taken for texts: it has decimal commas, '345,5' at line 2"
+    assert table.notes == (told,)
     table = read(text, decimal="comma")
     assert table.numbers("b").tolist() == [345.5, 12.25]
+    assert not table.is_numeric("a")
+    assert "warning: a is taken for texts: it has decimal points, '1.5' at line 2" in table.notes
     assert table.texts("a").tolist() == ["1.5", "2.5"]
 
 
