@@ -109,7 +109,10 @@ def describe(options: Options, prepared: Prepared, trainer: Trainer) -> None:
         f"{len(rows.test)} for the test"
     )
     if target.scale != 1:
-        click.echo("  target standardised for training; what is shown is in its own unit")
+        shown = "what is shown is in its own unit"
+        if units(prepared, trainer).loss(1.0) == 1.0:
+            shown += ", but losses, which are of the standardised target"
+        click.echo(f"  target standardised for training; {shown}")
     click.echo("network:")
     click.echo(indent(trainer.network.summary(prepared.X.shape[1]), "  "))
     click.echo(f"training: {_training(options)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 # By which power of the target's scale a loss grows; one that is not here has no unit.
 _POWERS = {"squared_error": 2, "huber": 2, "absolute_error": 1, "quantile": 1}
 
+_LARGEST = 290  # digits of a unit, so that there is room for what it is multiplied by
 _LINES = 50  # of a long run in a file
 
 
@@ -28,8 +30,13 @@ class Units:
 
     @classmethod
     def of(cls, loss: Loss, scale: float) -> Units:
-        """Return the units of a loss on a target that was divided by ``scale``."""
-        return cls(scale, _POWERS.get(loss.kernel, 0))
+        """Return the units of a loss on a target that was divided by ``scale``.
+
+        A loss whose unit no float64 has stays that of the standardised target.
+        """
+        power = _POWERS.get(loss.kernel, 0)
+        shown = abs(power * math.log10(scale)) < _LARGEST
+        return cls(scale, power if shown else 0)
 
     def loss(self, value: float) -> float:
         """Return a loss."""

@@ -20,6 +20,7 @@ from gpubp.data.notation import MOSTLY
 from gpubp.data.table import Table
 
 HALF = 0.5
+_COUNTED = 2**53  # beyond it every float64 is a whole number
 _SOME = 1000  # rows that mostly tell that two are equal
 _MOSTLY_TARGET = 0.9  # of a target's values are numbers: the others are mistakes
 FEW = 20  # different values that may as well be codes as quantities
@@ -137,6 +138,8 @@ def _each_its_own(values: NDArray[np.float64]) -> bool:
     """Return whether all are whole numbers, and no two of them equal."""
     for some in (values[:_SOME], values):
         if np.isnan(some).any() or (some != np.floor(some)).any():
+            return False
+        if np.abs(some).max(initial=0) > _COUNTED:
             return False
         if len(np.unique(some)) < len(some):
             return False

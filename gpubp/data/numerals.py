@@ -87,9 +87,9 @@ def parse(data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.i
     # Python reads what is not exact: numbers of more digits, and those with an exponent.
     hard = valid & ((digits > _EXACT) | found.powered)
     if hard.any():
-        rows, view = np.flatnonzero(hard), memoryview(data)
+        rows, view = np.flatnonzero(hard), data.data
         places = zip(starts[rows].tolist(), ends[rows].tolist(), strict=True)
-        values[rows] = [float(view[first:end]) for first, end in places]  # type: ignore[arg-type]
+        values[rows] = [float(view[first:end]) for first, end in places]
         values[np.isinf(values)] = np.nan
     # One at a time: what may lose digits, and whatever is longer but may be a number.
     for row in np.flatnonzero((hard & ~pointed) | long).tolist():

@@ -147,3 +147,19 @@ def test_an_index_is_not_learned_from(gpubp):
     data = write("d.csv", "\n".join([',"x","y"', *rows]) + "\n")
     result = gpubp("train", data, *SMALL)
     assert "left out, it numbers the rows: column 1" in result.out
+
+
+@pytest.mark.parametrize("size", [1e300, 1e160, 1.0, 1e-160, 1e-300])
+def test_numbers_of_any_size(gpubp, size):
+    values = np.random.default_rng(2).normal(size=(80, 2))
+    rows = "".join(f"{a * size!r},{(a + b / 9) * size!r}\n" for a, b in values.tolist())
+    result = gpubp("train", write("d.csv", f"x,y\n{rows}"), *SMALL)
+    assert result.code == 0, result.err
+    last = result.out.splitlines()[-1]
+    assert 0.1 * size < float(last.split("rmse ")[1].split(",")[0]) < 10 * size
+    losses = [float(row["loss"]) for row in read(Path("gpubp-run/history.csv"))]
+    assert all(0 < loss < np.inf for loss in losses)
+    assert ("losses, which are of the standardised target" in result.out) == (size != 1)
+    assert gpubp("predict", "gpubp-run", "d.csv").code == 0
+    answers = [abs(float(row["y"])) for row in read(Path("predictions.csv"))]
+    assert 0.01 * size < np.median(answers) < 10 * size
