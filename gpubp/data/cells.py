@@ -24,6 +24,7 @@ MISSING = frozenset({
 })  # fmt: skip
 
 _LONGEST = 32  # bytes of texts that are told apart by numbers of 64 bits; no byte is 0
+_FEW = 0.05  # of a column's numbers may look like names though they are none
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)  # 2^64 divided by the golden ratio, which spreads bits
 
 Codes = NDArray[np.intp]
@@ -150,7 +151,29 @@ class Cells:
     def is_number(self) -> bool:
         """Return whether every value is a number and none a name, and there is one."""
         numbers = self.numbers
-        return not (numbers.other.any() or len(numbers.names)) and bool(numbers.present.any())
+        return not (self.is_named or numbers.other.any()) and bool(numbers.present.any())
+
+    @cached_property
+    def is_named(self) -> bool:
+        """Whether its numbers are names made of digits.
+
+        They are if more than a few of them can only be names, if one of these has the length that
+        most have, or if it would be the same number as another text.
+        """
+        numbers = self.numbers
+        if not len(numbers.names):
+            return False
+        if len(numbers.names) > _FEW * numbers.present.sum():
+            return True
+        texts = self.texts
+        counts = np.bincount(texts.codes, minlength=len(texts.levels))
+        counts[[not level for level in texts.levels]] = 0
+        lengths = np.bincount([len(level) for level in texts.levels], counts)
+        names = {texts.levels[code] for code in texts.codes[numbers.names]}
+        if any(len(name) == lengths.argmax() for name in names):
+            return True
+        alike = self.take(np.flatnonzero(np.isin(numbers.values, numbers.values[numbers.names])))
+        return len(alike.texts.present()) > len(np.unique(alike.numbers.values))
 
     def read_as(self, numbers: Numbers) -> Cells:
         """Return the column with other numbers, such as those of decimal commas."""
@@ -252,6 +275,10 @@ class _Part(Cells):
     @cached_property
     def is_missing(self) -> NDArray[np.bool_]:
         return self._whole.is_missing[self._rows]
+
+    @cached_property
+    def is_named(self) -> bool:
+        return self._whole.is_named
 
     @cached_property
     def numbers(self) -> Numbers:

@@ -95,6 +95,7 @@ def read(path: str, how: Reading = AS_FOUND) -> Read:
         said.append(f"left out {count}, the first at line {found.first_blank}")
     columns, decimal, read_so = notation.read(
         columns,
+        origin=origin,
         place=lambda row: f"line {lines[row]}",
         semicolons=delimiter == ";",
         decimal=how.decimal,
@@ -195,12 +196,20 @@ def _check_names(names: Sequence[str], origin: str) -> None:
 
 
 def _check_headed(header: Sequence[str], columns: Mapping[str, Cells], origin: str) -> None:
-    """Refuse a header that has numbers and, for another column, one of its values."""
-    if all(numerals.number(name) is None for name in header):
-        return
-    for name, column in zip(header, columns.values(), strict=True):
-        if numerals.number(name) is None and name and name in column.texts.levels:
-            raise _headless(origin, next(n for n in header if numerals.number(n) is not None))
+    """Refuse a header of numbers and values of the columns, or of such values alone."""
+    numbers = [name for name in header if numerals.number(name) is not None]
+    others = [
+        name != "" and not column.is_number() and name in column.texts.levels
+        for name, column in zip(header, columns.values(), strict=True)
+        if name not in numbers
+    ]
+    if numbers and any(others):
+        raise _headless(origin, numbers[0])
+    if len(header) > 1 and not numbers and all(others):
+        raise InputError(
+            f"{origin}: every name in the first line, such as {header[0]!r}, is a value of its "
+            "column, too; put a header with the columns' names above it, and only there"
+        )
 
 
 def _headless(origin: str, number: str) -> InputError:

@@ -1,7 +1,7 @@
 """What a column of a table is: numbers, texts, or a number of the row; by all rows of the table.
 
 A column is of numbers if all its values are, or ``MOSTLY`` of them; the others then stand for a
-missing value. It is also if half of them are, of many different ones, and all others are one text.
+missing value. It is also if half of them are, of many different ones, and the others are few texts.
 Numbers with zeros at the front, or too long for a float64, are names. Whatever is not plain is
 said, so that a column of numbers is never lost for one odd value without a word.
 """
@@ -21,6 +21,7 @@ from gpubp.data.table import Table
 
 HALF = 0.5
 _COUNTED = 2**53  # beyond it every float64 is a whole number
+_MARKERS = 3  # texts that may all stand for a missing value
 _SOME = 1000  # rows that mostly tell that two are equal
 _MOSTLY_TARGET = 0.9  # of a target's values are numbers: the others are mistakes
 FEW = 20  # different values that may as well be codes as quantities
@@ -52,11 +53,18 @@ def of(table: Table, name: str) -> Kind:
         return Kind(
             "texts", note=f"{name}: names, not quantities, because {_too_long(table, name)}"
         )
-    if len(column.numbers.names):
-        return Kind("texts", note=_digits(table, name, column))
+    if column.is_named:
+        return Kind(
+            "texts", note=f"{name}: names, not quantities, because {_digits(table, column)}"
+        )
     if column.numbers.other.any():
         return _with_others(table, name, column)
-    return replace(_numbers(table, name), unit=column.numbers.unit)
+    found = replace(_numbers(table, name), unit=column.numbers.unit)
+    if len(column.numbers.names):
+        return replace(
+            found, note=f"{name}: {_digits(table, column)}; read as a number all the same"
+        )
+    return found
 
 
 def _with_others(table: Table, name: str, column: Cells) -> Kind:
@@ -64,10 +72,10 @@ def _with_others(table: Table, name: str, column: Cells) -> Kind:
     numbers = column.numbers
     others = _others(column)
     present = int(numbers.present.sum())
-    lone = numbers.share >= HALF and len(others) == 1 and len(np.unique(numbers.values)) > FEW
+    usual = numbers.share >= HALF and len(others) <= _MARKERS and _different(numbers.values) > FEW
     first = f"{column.first(numbers.other)!r} at {table.place(numbers.other)}"
-    count = f"{present} of {present + int(numbers.other.sum())} are numbers, but not {first}"
-    if numbers.share >= MOSTLY or lone:
+    count = f"{present} of {present + int(numbers.other.sum())} are numbers, but {first} is not"
+    if numbers.share >= MOSTLY or usual:
         texts = shorten(map(repr, others))
         note = f"{name}: {count}; taken for missing: {texts}"
         return Kind("numbers", tuple(others), numbers.unit, note)
@@ -79,25 +87,30 @@ def _with_others(table: Table, name: str, column: Cells) -> Kind:
 def wrong_in_target(table: Table, name: str) -> str:
     """Return the first value that is wrong among a target's numbers, and where; "" if none is."""
     column = table.column(name)
-    if not isinstance(column, Cells) or len(column.numbers.names):
+    if not isinstance(column, Cells) or column.is_named:
         return ""
     numbers = column.numbers
     if not numbers.other.any() or not numbers.present.any():
         return ""
     others = {text.lower().lstrip("+-") for text in _others(column)}
-    many = len(np.unique(numbers.values[numbers.present])) > FEW
+    many = _different(numbers.values) > FEW
     infinite = others <= {"inf", "infinity"}
     if infinite or (numbers.share >= HALF and many) or numbers.share >= _MOSTLY_TARGET:
         return f"{column.first(numbers.other)!r} at {table.place(numbers.other)}"
     return ""
 
 
+def _different(values: NDArray[np.float64]) -> int:
+    """Return how many different numbers there are; NaN is none."""
+    return len(np.unique(values[~np.isnan(values)]))
+
+
 def _others(column: Cells) -> list[str]:
     return column.take(np.flatnonzero(column.numbers.other)).texts.present()
 
 
-def _digits(table: Table, name: str, column: Cells) -> str:
-    """Return what there is to say of numbers that are names."""
+def _digits(table: Table, column: Cells) -> str:
+    """Return why the first of the numbers that may be names is one."""
     where = np.zeros(table.rows, np.bool_)
     where[column.numbers.names] = True
     text = column.first(where)
@@ -106,7 +119,7 @@ def _digits(table: Table, name: str, column: Cells) -> str:
         if text.lstrip("+-").startswith("0")
         else "has more digits than a float64 holds"
     )
-    return f"{name}: names, not quantities, because {text!r} at {table.place(where)} {why}"
+    return f"{text!r} at {table.place(where)} {why}"
 
 
 def _too_long(table: Table, name: str) -> str:

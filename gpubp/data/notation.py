@@ -71,6 +71,15 @@ class _Column:
             if fits and count
         )
 
+    @property
+    def mixed(self) -> bool:
+        """Whether it is of numbers only if some have decimal points and others decimal commas."""
+        either = self.fits[POINT] | self.fits[COMMA]
+        return (
+            max(map(self.share, DECIMALS)) < MOSTLY
+            and float(self.counts[either].sum()) >= MOSTLY * self.counts.sum()
+        )
+
     def tells(self, decimal: str) -> NDArray[np.bool_]:
         """Return the levels that are numbers with such decimals and not with the other."""
         other = COMMA if decimal == POINT else POINT
@@ -80,6 +89,7 @@ class _Column:
 def read(
     columns: Mapping[str, Cells],
     *,
+    origin: str,
     place: Callable[[int], str],
     semicolons: bool = False,
     decimal: str | None = None,
@@ -89,6 +99,7 @@ def read(
 
     Args:
         columns: of a file.
+        origin: the file, as messages name it.
         place: how messages name a row.
         semicolons: whether these part the fields.
         decimal: :data:`POINT` or :data:`COMMA`; None finds it out.
@@ -105,14 +116,15 @@ def read(
     plain = [name for name, c in columns.items() if c.pointed and not c.numbers.other.any()]
     if COMMA in (decimal, usual) or any(found.commas() for found in looked.values()):
         looked |= {name: found for name in plain if (found := _look(columns[name])) is not None}
-    told = decimal or _decide(looked, place, semicolons, usual) or (POINT if plain else None)
+    told = decimal or _decide(looked, origin, place, semicolons, usual)
+    told = told or (POINT if plain else None)
     result, changed, notes = dict(columns), [], []
     for name, found in looked.items():
         numbers = _numbers(columns[name], found, told or POINT)
-        if found.share(told or POINT) < MOSTLY:  # told by other columns, or by the caller
-            other = POINT if told == COMMA else COMMA
-            first = _example(found, other, place)
-            notes.append(f"warning: {name} is taken for texts: it has decimal {other}s, {first}")
+        if found.share(told or POINT) < MOSTLY:
+            both = [d for d in DECIMALS if found.tells(d).any() and (d != told or found.mixed)]
+            said = " and ".join(f"decimal {d}s, {_example(found, d, place)}" for d in both)
+            notes.append(f"warning: {name} is taken for texts: it has {said}")
         if numbers is None:
             continue
         result[name] = columns[name].read_as(numbers)
@@ -141,7 +153,7 @@ def _look(column: Cells) -> _Column | None:
         for decimal, form in _FORMS.items()
     }
     found = _Column(texts, counts, bare, unit, fits)
-    return found if max(map(found.share, DECIMALS)) >= MOSTLY else None
+    return found if found.mixed or max(map(found.share, DECIMALS)) >= MOSTLY else None
 
 
 def _without_unit(levels: list[str], counts: NDArray[np.intp]) -> tuple[list[str], str]:
@@ -165,6 +177,7 @@ def _without_unit(levels: list[str], counts: NDArray[np.intp]) -> tuple[list[str
 
 def _decide(
     looked: Mapping[str, _Column],
+    origin: str,
     place: Callable[[int], str],
     semicolons: bool,
     usual: str | None,
@@ -185,9 +198,9 @@ def _decide(
     if min(counts.values()) > (1 - MOSTLY) * sum(counts.values()):
         (a, by_comma), (b, by_point) = (next(iter(tellers[d].items())) for d in (COMMA, POINT))
         raise InputError(
-            f"column {a!r} has {_example(by_comma, COMMA, place)}, a decimal comma, but column "
-            f"{b!r} has {_example(by_point, POINT, place)}, a decimal point; write all of a file "
-            "in one way, or say which of them are numbers with --decimal"
+            f"{origin}: column {a!r} has {_example(by_comma, COMMA, place)}, a decimal comma, but "
+            f"column {b!r} has {_example(by_point, POINT, place)}, a decimal point; write all of a "
+            "file in one way, or say which of them are numbers with --decimal"
         )
     if any(counts.values()):
         return max(counts, key=counts.__getitem__)

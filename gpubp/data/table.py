@@ -139,7 +139,7 @@ class Table:
         if isinstance(column, Cells):
             return column.texts
         different, codes = np.unique(column, return_inverse=True)
-        return Texts(tuple(map(_written, different.tolist())), codes)
+        return Texts(tuple(map(number_text, different.tolist())), codes)
 
     def texts(self, name: str) -> NDArray[np.str_]:
         """Return a column as an array of texts, empty where missing."""
@@ -213,7 +213,8 @@ def load(data: str | os.PathLike[str], how: Reading = AS_FOUND) -> Table:
     )
 
 
-def _written(value: float | int | bool) -> str:
+def number_text(value: float | int | bool) -> str:
+    """Return a number as people write it: 3, not 3.0; empty if it is NaN."""
     if isinstance(value, float):
         if math.isnan(value):
             return ""

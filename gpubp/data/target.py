@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubp.data import kinds
+from gpubp.data import kinds, numerals
 from gpubp.data.cells import Cells
 from gpubp.data.names import shorten
 from gpubp.data.scaling import standardised
-from gpubp.data.table import Table
+from gpubp.data.table import Table, number_text
 from gpubp.errors import InputError
 
 Task = Literal["classification", "regression"]
@@ -155,7 +156,7 @@ def infer(table: Table, name: str, task: Task | None = None) -> tuple[Target, st
                 f"{table.origin}: the target is of numbers, but column {name!r} has {wrong}; "
                 "correct it, leave it empty, or say that it is missing with --missing"
             )
-        named = isinstance(column, Cells) and len(column.numbers.names)
+        named = isinstance(column, Cells) and column.is_named
         found = "classification"
         why = f"its values are {'names made of digits' if named else 'not numbers'}"
     if task is not None and task != found:
@@ -165,7 +166,9 @@ def infer(table: Table, name: str, task: Task | None = None) -> tuple[Target, st
             present.numbers(name)  # names the first that is not a number
         return Target(name), why
     texts = present.levels(name)
-    classes = _of_numbers(present, name) if numeric else texts.present()
+    classes = _of_numbers(present, name) if numeric else None
+    if classes is None:
+        classes, numeric = texts.present(), False
     if len(classes) == 1:
         raise _all_equal(table, name, classes[0])
     if len(classes) > max(_MOST_INTEGER_CLASSES, present.rows // 2):
@@ -183,17 +186,21 @@ def _all_equal(table: Table, name: str, value: object) -> InputError:
     )
 
 
-def _of_numbers(table: Table, name: str) -> list[str]:
-    """Return the names of classes that are numbers, in their order.
+def _of_numbers(table: Table, name: str) -> list[str] | None:
+    """Return the names of classes that are numbers, in their order; None if some would be lost.
 
-    A number is named as it is written; where it is written in two ways, as people do: 3, not 3.0.
+    A number is named as it is written, if that is the grammar's way and in the file the only one;
+    else as people do: 3, not 3.0.
     """
     values, texts = table.numbers(name), table.levels(name)
-    written: dict[float, set[str]] = {}
+    written: dict[float, list[str]] = {}
     for row in np.unique(texts.codes, return_index=True)[1].tolist():
-        written.setdefault(float(values[row]), set()).add(texts.levels[texts.codes[row]])
-    plain = Table(table.origin, {name: np.array(sorted(written))}, np.arange(len(written)))
-    return [
-        next(iter(written[value])) if len(written[value]) == 1 else text
-        for value, text in zip(sorted(written), plain.texts(name).tolist(), strict=True)
-    ]
+        text = texts.levels[texts.codes[row]]
+        written.setdefault(float(values[row]), []).append(text)
+    for value, each in written.items():
+        plain = [text for text in each if numerals.number(text) == value]
+        if len(set(map(Decimal, plain))) > 1:
+            return None  # numbers that are one as a float64
+        if len(plain) < len(each) or len(each) > 1:
+            each[:] = [number_text(value)]
+    return [written[value][0] for value in sorted(written)]

@@ -126,6 +126,11 @@ class TestHeader:
         with pytest.raises(InputError, match=r"the first line holds numbers such as .*put a hea"):
             read(f"{head}\n" * 3)
 
+    def test_a_first_row_of_values_is_told_to_need_one(self):
+        with pytest.raises(InputError, match="every name in the first line, such as 'p', is a val"):
+            read("p,x\n" + "e,s\np,x\n" * 3)
+        assert list(read("p\n" + "e\np\n" * 3).columns) == ["p"]
+
     def test_one_without_numbers_is_told_to_need_one(self):
         with pytest.raises(InputError, match=r"'x' appears 2 times .*put a header above if"):
             read("p,x,x\n" * 3)

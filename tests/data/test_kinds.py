@@ -27,7 +27,7 @@ def test_one_odd_value_does_not_cost_a_column(odd):
     cells = numbers()
     cells[50] = odd
     table = read(column("x", cells))
-    told = f"x: 299 of 300 are numbers, but not {odd!r} at line 52; taken for missing: {odd!r}"
+    told = f"x: 299 of 300 are numbers, but {odd!r} at line 52 is not; taken for missing: {odd!r}"
     for seed in range(3):
         prepared = prepare(table, validation=0.2, test=0.3, seed=seed)
         assert prepared.X.shape == (300, 1)
@@ -56,7 +56,7 @@ def test_markers_of_missing_values(marker):
     assert not [note for note in prepared.notes if "are numbers" in note]
     if marker:
         kept = prepare(read(column("x", cells), missing=()))
-        assert f"x: 29 of 30 are numbers, but not {marker!r} at line 6; taken for missing: {marker!r}" in kept.notes  # fmt: skip # noqa: E501
+        assert f"x: 29 of 30 are numbers, but {marker!r} at line 6 is not; taken for missing: {marker!r}" in kept.notes  # fmt: skip # noqa: E501
 
 
 def test_one_text_among_many_numbers_is_missing_however_often():
@@ -64,7 +64,7 @@ def test_one_text_among_many_numbers_is_missing_however_often():
     cells[10:40] = ["unknown"] * 30
     prepared = prepare(read(column("x", cells)))
     assert used(prepared) == ["x"]
-    assert "x: 70 of 100 are numbers, but not 'unknown' at line 12; taken for missing: 'unknown'" in prepared.notes  # fmt: skip # noqa: E501
+    assert "x: 70 of 100 are numbers, but 'unknown' at line 12 is not; taken for missing: 'unknown'" in prepared.notes  # fmt: skip # noqa: E501
 
 
 def test_a_column_that_became_texts_is_a_warning():
@@ -72,7 +72,7 @@ def test_a_column_that_became_texts_is_a_warning():
     cells[10:20] = [f"about {value}" for value in cells[10:20]]
     prepared = prepare(read(column("x", cells, "a,y", ["1,0", "2,1", "3,0"])))
     told = [note for note in prepared.notes if note.startswith("warning: x is taken for texts: ")]
-    assert told == [f"warning: x is taken for texts: 90 of 100 are numbers, but not {cells[10]!r} at line 12"]  # fmt: skip # noqa: E501
+    assert told == [f"warning: x is taken for texts: 90 of 100 are numbers, but {cells[10]!r} at line 12 is not"]  # fmt: skip # noqa: E501
     assert "left out, too many different texts: x" in prepared.notes
 
 
@@ -140,3 +140,33 @@ def test_a_target_of_numbers_with_an_odd_value_is_refused_with_its_line(odd):
     prepared = prepare(read(text, missing=(odd,)))
     assert prepared.left_out == 1
     assert prepared.recipe.target.task == "regression"
+
+
+@pytest.mark.parametrize(("name", "why"), [("02", "begins"), ("9007199254740993", "has more")])
+def test_one_name_among_quantities_is_read_as_a_number(name, why):
+    cells = [str(random.Random(1).randrange(900) + index % 400) for index in range(300)]
+    cells[50] = name
+    table = read(column("x", cells))
+    prepared = prepare(table)
+    assert used(prepared) == ["x"]
+    assert f"x: {name!r} at line 52 {why}" in "\n".join(prepared.notes)
+    assert "read as a number all the same" in "\n".join(prepared.notes)
+    cells[60] = {"02": "2", "9007199254740993": "9007199254740992"}[name]  # the same number
+    assert not read(column("x", cells)).is_numeric("x")
+    cells[50] = "002"  # as long as most
+    assert not read(column("x", cells)).is_numeric("x")
+
+
+def test_columns_of_both_decimals_are_a_warning():
+    cells = [f"{i}.5" if i % 2 else f"{i},25" for i in range(100)]
+    prepared = prepare(read(column("x", cells, "a,y", ["1,0", "2,1", "3,0"])))
+    told = "it has decimal points, '1.5' at line 3 and decimal commas, '0,25' at line 2"
+    assert f"warning: x is taken for texts: {told}" in prepared.notes
+
+
+def test_two_texts_among_many_numbers_may_be_missing():
+    cells = numbers(100)
+    cells[10:30], cells[30:50] = ["unknown"] * 20, ["refused"] * 20
+    prepared = prepare(read(column("x", cells)))
+    told = "60 of 100 are numbers, but 'unknown' at line 12 is not"
+    assert f"x: {told}; taken for missing: 'refused', 'unknown'" in prepared.notes

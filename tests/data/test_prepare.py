@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tables import make
+from tables import column, make, read
 
 from gpubp.data import target
 from gpubp.data.prepare import Recipe, prepare
@@ -82,6 +82,30 @@ class TestTarget:
     def test_targets_that_cannot_be_learned_are_refused(self, values, task, message):
         with pytest.raises(InputError, match=message):
             target.infer(make(y=values), "y", task)
+
+    @pytest.mark.parametrize(
+        ("cells", "classes"),
+        [
+            (["1e3", "2e3"], ("1e3", "2e3")),
+            (["10.0", "9.0"], ("9.0", "10.0")),
+            (["1.0", "1", "2"], ("1", "2")),
+            (["$1,200", "$3"], ("3", "1200")),
+            (["1,5", "2,5"], ("1.5", "2.5")),
+            (["+1", "-1"], ("-1", "+1")),
+            (
+                ["0.12345678901234567", "0.12345678901234568"],
+                ("0.12345678901234567", "0.12345678901234568"),
+            ),
+        ],
+    )
+    def test_classes_that_are_numbers_have_their_names(self, cells, classes):
+        """As they are written, unless that is in two ways or not the grammar's."""
+        table = read(column("x", range(42), values=[f'"{cell}"' for cell in cells]))
+        coding, _ = target.infer(table, "y", "classification")
+        assert coding.classes == classes
+        assert target.Target.from_json(coding.to_json()) == coding
+        coded = coding.encode(table)
+        assert len(np.unique(coded)) == len(classes)
 
     def test_classes_are_coded_by_their_order(self):
         coding = target.Target("y", ("9", "10"), numeric=True)
