@@ -76,8 +76,8 @@ class Rule:
             return None
         try:
             return float(value)
-        except OverflowError:  # a whole number beyond float64
-            return math.inf if value > 0 else -math.inf
+        except OverflowError:  # a whole number beyond float64, as no rule admits
+            return math.inf
 
 
 def whole_number(value: Any) -> int | None:

@@ -79,12 +79,15 @@ def revived(
     Raises:
         DeviceError: the device or the backend can't be had.
     """
-    how = {"device": device, "backend": document["backend"], "precision": document["precision"]}
+    backend, precision = document["backend"], document["precision"]
     if tensors:
-        sharing = dict.fromkeys(_SHARING)
-        trainer = rebuild(kind, "the copy", tensors, document, **how, **sharing)
+        trainer = rebuild(
+            kind, "the copy", tensors, document,
+            device=device, backend=backend, precision=precision,
+            threads=None, gemm=None, shares=None, share_by=None,
+        )  # fmt: skip
     else:
-        trainer = kind(**_settings(document), **how)
+        trainer = kind(**_settings(document), device=device, backend=backend, precision=precision)
         trainer.extra = dict(document["extra"])
     trainer.saved_to = saved_to
     return trainer

@@ -20,12 +20,12 @@ from gpubp.recent import Recent
 )
 def test_the_latest_stay_within_the_limits(uses, least, most, room) -> None:
     table = Recent(lambda value: value[1], least=least, most=most, room=room)
-    used: list[int] = []
+    used: list[tuple[int]] = []
     for key, size in uses:
         before = dict(table)
-        value = table.get_or_make(key, lambda made=(key, size): made)
-        assert value == before.get(key, (key, size))
-        used = [k for k in used if k != key] + [key]
+        value = table.get_or_make((key,), lambda made=(key, size): made)
+        assert value == before.get((key,), (key, size))
+        used = [k for k in used if k != (key,)] + [(key,)]
         assert list(table) == used[-len(table) :], "not the latest, or not in their order"
         assert len(table) <= most
         total = sum(size for _, size in table.values())

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gpubp.backends.base import Array, Vectors, part
 from gpubp.kernels.bfloat16 import stored
 from gpubp.kernels.contract import Shape
-from gpubp.kernels.numba import ahead, entry, gemm, order, runner
+from gpubp.kernels.numba import ahead, entry, gemm, order, runner, tile
 from gpubp.plan.build import SLOT
 from gpubp.plan.ir import (
     COUNTERS,
@@ -261,7 +261,7 @@ def entries_of(plan: Plan, shares: int) -> list[ahead.Entry]:
         variants.append(entry.Variant("random_bits", ("int64", "int64", "uint32")))
     tiles = sorted({a.dtype for a in multiplied if a is not None and a.dtype != "bfloat16"})
     return [
-        *(gemm.entry(dtype) for dtype in tiles if gemm.SUITED),
+        *(gemm.entry(dtype) for dtype in tiles if tile.SUITED),
         *((variant.name, entry.source(variant)) for variant in dict.fromkeys(variants)),
         *map(runner.entry, functions),
         *([order.entry()] if plan.update else []),
