@@ -11,7 +11,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubp import backends, checkpoint, devices, intake, room, state
+from gpubp import backends, checkpoint, devices, intake, meaning, room, state
 from gpubp.backends.modes import Trace
 from gpubp.callbacks import Callback, Run, as_callbacks
 from gpubp.data import check
@@ -115,6 +115,7 @@ class Trainer:
         self.loss = LOSSES.get(loss)
         self.optimizer = OPTIMIZERS.get(optimizer)
         self.schedule = SCHEDULES.get(schedule)
+        meaning.check_network(network, self.loss)
         self.seed = number
         self.regularization = Regularization(l1, l2, clip_value, clip_norm)
         self.threads, self.shares = backends.check(
@@ -572,6 +573,7 @@ class Trainer:
         )  # fmt: skip
         self.initialize(int(data.x.shape[1]))
         if fitting:
+            meaning.check_targets(self.network, self.loss, data.y)
             self._one_target = data.inputs.target == "values" and data.inputs.outputs == 1
         return data
 

@@ -34,7 +34,7 @@ RANKS = [
     ],
     ["gpubp.feed"],
     ["gpubp.devices", "gpubp.callbacks", "gpubp.engine"],
-    ["gpubp.intake", "gpubp.metrics"],
+    ["gpubp.intake", "gpubp.meaning", "gpubp.metrics"],
     ["gpubp.document"],
     ["gpubp.gradients", "gpubp.state", "gpubp.epochs", "gpubp.trainer"],
     ["gpubp.bench"],
