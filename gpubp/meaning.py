@@ -42,7 +42,7 @@ def check_network(network: Sequential, loss: Loss) -> None:
                 f"{layer.brief()} is a softmax of one unit, which is 1 whatever the unit is; use "
                 "'sigmoid', or more units"
             )
-        if function in _ROWS and before in _ROWS:
+        if isinstance(layer, Activation) and function in _ROWS and before in _ROWS:
             raise InputError(
                 f"{layer.brief()} is a softmax of what is a softmax already; leave one of them out"
             )

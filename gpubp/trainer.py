@@ -283,6 +283,7 @@ class Trainer:
                 self._run_epochs(loop, run)
         except NonFiniteError as error:
             self._run = None  # it would only fail again
+            engine.rewind()  # the sums of its epoch are not finite
             raise self._explained(error) from None
         finally:
             # Kept for a save that follows, and for who takes the run up again.

@@ -82,6 +82,7 @@ def test_who_asks_during_a_training_waits_for_its_end() -> None:
     np.testing.assert_array_equal(answers[0], trainer.predict(X))
 
 
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # of JAX, if another test loaded it
 def test_nothing_is_locked_in_a_forked_process() -> None:
     """Forked while another thread computes, whose lock no thread of the child would ever free."""
     trainer = make("numpy")

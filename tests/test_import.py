@@ -37,12 +37,12 @@ def test_command_line_is_read_without_what_only_some_commands_need() -> None:
 
 
 def test_heavy_libraries_would_be_seen() -> None:
-    assert "numba" in _loaded_by("import gpubp; gpubp.Trainer(gpubp.Sequential(gpubp.Dense(1)))")
+    assert "numba" in _loaded_by("import gpubp; gpubp.Trainer(gpubp.Sequential(gpubp.Dense(2)))")
 
 
 def test_device_cpu_imports_no_cupy_where_there_is_a_gpu() -> None:
     there = "devices.driver = lambda: devices.Driver((13, 0), (devices.Gpu('H200', 1, (9, 0)),))"
-    trainer = "gpubp.Trainer(gpubp.Sequential(gpubp.Dense(1)), device={!r})"
+    trainer = "gpubp.Trainer(gpubp.Sequential(gpubp.Dense(2)), device={!r})"
     for device, imported in (
         ("cpu", False),
         ("auto", importlib.util.find_spec("cupy") is not None),
