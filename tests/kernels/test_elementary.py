@@ -7,7 +7,7 @@ from numba import njit
 
 from gpubp.kernels.numba import elementary
 
-mpmath.mp.dps = 40
+mpmath.mp.dps = 60  # of the process: tests/edges.py has as many
 
 
 @njit

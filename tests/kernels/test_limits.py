@@ -11,7 +11,7 @@ from gpubp.errors import InputError, OperandError
 from gpubp.kernels.spec import KERNELS
 from gpubp.optimizers import SGD
 
-mpmath.mp.dps = 40
+mpmath.mp.dps = 60  # of the process: tests/edges.py has as many
 LOSSES = [kernel.name for kernel in KERNELS.values() if kernel.family == "loss"]
 WITH_CLASSES = [k.name for k in KERNELS.values() if any("K" in o.axes for o in k.operands)]
 
