@@ -88,6 +88,7 @@ def load_data(data: str, recipe: Recipe, encoding: str | None, decimal: str | No
     Raises:
         InputError: there is none of that name, or it can't be read.
     """
+    decimal = decimal or recipe.reading.decimal
     return load(data, replace(recipe.reading, encoding=encoding, decimal=decimal))
 
 

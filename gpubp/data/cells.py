@@ -187,6 +187,17 @@ class Cells:
         """Whether a number by the grammar has a point."""
         return bool(self._plain.pointed.any())
 
+    def wrong(self, missing: Iterable[str]) -> NDArray[np.bool_]:
+        """Return where a column that is to be of numbers has none, and no value that is missing.
+
+        Args:
+            missing: texts that stand for one besides the usual.
+        """
+        other = self.numbers.other
+        if not other.any():
+            return other
+        return other & ~self.texts.where({*missing, NONE} if self._none else missing)
+
     @cached_property
     def is_missing(self) -> NDArray[np.bool_]:
         """Where there is no value."""
@@ -268,6 +279,7 @@ class _Part(Cells):
 
     def __init__(self, whole: Cells, rows: Rows) -> None:
         self._whole, self._rows = whole, rows
+        self._none = whole._none
 
     def __len__(self) -> int:
         return len(self._rows)

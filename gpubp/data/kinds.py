@@ -84,6 +84,14 @@ def _with_others(table: Table, name: str, column: Cells) -> Kind:
     return Kind("texts")
 
 
+def told_of_names(table: Table, name: str) -> list[str]:
+    """Return a note if new data for a column of numbers look like names made of digits."""
+    column = table.column(name)
+    if not isinstance(column, Cells) or not column.is_named:
+        return []
+    return [f"{_digits(table, column)}; read as a number, as in training"]
+
+
 def wrong_in_target(table: Table, name: str) -> str:
     """Return the first value that is wrong among a target's numbers, and where; "" if none is."""
     column = table.column(name)

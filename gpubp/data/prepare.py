@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubp.data import saved
 from gpubp.data import target as targets
 from gpubp.data.csvfile import AS_FOUND, Reading
 from gpubp.data.names import shorten
+from gpubp.data.notation import DECIMALS
 from gpubp.data.preprocessing import Matrix, Preprocessing
 from gpubp.data.scaling import spread
 from gpubp.data.split import Split, split
@@ -54,7 +56,11 @@ class Recipe:
             "validation": self.validation,
             "test": self.test,
             "seed": self.seed,
-            "reading": {"missing": self.reading.missing, "usual": self.reading.usual},
+            "reading": {
+                "missing": self.reading.missing,
+                "decimal": self.reading.decimal,
+                "usual": self.reading.usual,
+            },
         }
 
     @classmethod
@@ -65,14 +71,16 @@ class Recipe:
             CheckpointError: the document is not one.
         """
         try:
-            fields = dict(document)
             return cls(
-                Preprocessing.from_json(fields.pop("columns")),
-                Target.from_json(fields.pop("target")),
-                reading=_reading(fields.pop("reading")),
-                **fields,
+                Preprocessing.from_json(document["columns"]),
+                Target.from_json(document["target"]),
+                saved.text(document["fingerprint"]),
+                saved.share(document["validation"]),
+                saved.share(document["test"]),
+                saved.whole(document["seed"]),
+                _reading(document["reading"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise CheckpointError(
                 "the model file does not say how its data was prepared; it was not written by "
                 "'gpubp train' of this version: load it with gpubp.Trainer.load"
@@ -160,8 +168,10 @@ def prepare(
 
 def _reading(document: Mapping[str, Any]) -> Reading:
     """Return how files are read, as a recipe's document says it."""
-    missing = document["missing"]
-    return Reading(missing=None if missing is None else tuple(missing), usual=document["usual"])
+    missing, *decimals = (document[key] for key in ("missing", "decimal", "usual"))
+    if not {*decimals} <= {None, *DECIMALS}:
+        raise ValueError("decimals of no kind")
+    return Reading(None, None if missing is None else saved.texts(missing), *decimals)
 
 
 def _said(target: Target) -> str:

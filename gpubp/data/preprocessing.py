@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubp.data import kinds
+from gpubp.data import kinds, saved
 from gpubp.data.cells import Cells, Texts
 from gpubp.data.kinds import Kind
 from gpubp.data.names import shorten
@@ -50,7 +50,7 @@ class Numeric:
 
     def inputs(self, table: Table) -> tuple[NDArray[np.float32], list[str]]:
         """Return the (N,) inputs, and what there is to say about the values."""
-        notes = self._unit(table)
+        notes = [*self._unit(table), *kinds.told_of_names(table, self.name)]
         values = table.numbers(self.name, self.missing)
         missing = np.isnan(values)
         count = int(missing.sum())
@@ -197,14 +197,23 @@ class Preprocessing:
     @classmethod
     def from_json(cls, document: list[Mapping[str, Any]]) -> Preprocessing:
         """Return the preprocessing that :meth:`to_json` described."""
-        return cls(
-            tuple(
-                Categorical(column["name"], tuple(column["levels"]))
-                if "levels" in column
-                else Numeric(**{**column, "missing": tuple(column.get("missing", ()))})
-                for column in document
-            )
-        )
+        return cls(tuple(map(_column, document)))
+
+
+def _column(document: Mapping[str, Any]) -> Numeric | Categorical:
+    """Return the column that a document describes."""
+    if "levels" in document:
+        name, levels = (document[key] for key in ("name", "levels"))
+        return Categorical(saved.text(name), saved.texts(levels))
+    fields = {
+        "name": saved.text,
+        "median": saved.number,
+        "mean": saved.number,
+        "scale": saved.scale,
+        "missing": saved.texts,
+        "unit": saved.text,
+    }
+    return Numeric(**{key: kind(document[key]) for key, kind in fields.items()})
 
 
 def _most_levels(rows: int) -> int:

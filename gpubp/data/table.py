@@ -118,9 +118,7 @@ class Table:
         """
         column = self.column(name)
         if isinstance(column, Cells):
-            values, bad = column.numbers.values, column.numbers.other
-            if missing and bad.any():
-                bad = bad & ~column.texts.where(missing)
+            values, bad = column.numbers.values, column.wrong(missing)
         else:
             values = column.astype(np.float64)
             bad = np.isinf(values)
@@ -207,7 +205,7 @@ def load(data: str | os.PathLike[str], how: Reading = AS_FOUND) -> Table:
         read = csvfile.read(name, how)
     except OSError as error:
         raise InputError(f"{name} can't be read: {error.strerror or error}") from error
-    again = Reading(missing=how.missing, usual=read.decimal)
+    again = Reading(missing=how.missing, decimal=how.decimal, usual=read.decimal)
     return Table(
         source.named(name), read.columns, read.lines, "line", read.notes, again, read.blank
     )

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubp.data import kinds, numerals
+from gpubp.data import kinds, numerals, saved
 from gpubp.data.cells import Cells
 from gpubp.data.names import shorten
 from gpubp.data.scaling import standardised
@@ -101,7 +101,12 @@ class Target:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Target:
         """Return the target that :meth:`to_json` described."""
-        return cls(**{**document, "classes": tuple(document["classes"])})
+        name, classes = saved.text(document["name"]), saved.texts(document["classes"])
+        numeric = saved.flag(document["numeric"])
+        if numeric and len({float(each) for each in classes}) < len(classes):
+            raise ValueError("two classes are the same number")
+        mean, scale = saved.number(document["mean"]), saved.scale(document["scale"])
+        return cls(name, classes, numeric, mean, scale)
 
 
 def choose(table: Table, name: str | None) -> tuple[str, str]:

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from tables import column, read
 
 from gpubp.data.cells import Cells
+from gpubp.data.csvfile import Reading
 from gpubp.data.prepare import Recipe, prepare
-from gpubp.errors import InputError
+from gpubp.errors import CheckpointError, InputError
 
 COMMAS, THOUSANDS = "decimal commas were read in", "separators of thousands were read in"
 READ = {
@@ -143,6 +144,14 @@ class TestNewFiles:
         recipe = self.model("a;y\n1.5;1\n2.25;0\n3.5;1\n4.25;0\n")
         assert self.again(recipe, "a;c\n1,234;1\n").numbers("a").tolist() == [1234]
         assert self.again(recipe, "a;c\n1,5;1\n").numbers("a").tolist() == [1.5]
+
+    def test_what_was_said_stays(self):
+        recipe = self.model('a,b,y\n1.5,"1,5",0\n2.5,"2,5",1\n3,"3,5",0\n', decimal="point")
+        assert recipe.reading == Reading(decimal="point", usual="point")
+        document = recipe.to_json()
+        document["reading"]["decimal"] = "dot"
+        with pytest.raises(CheckpointError):
+            Recipe.from_json(document)
 
     def test_missing_values(self):
         recipe = self.model(column("a", ["1.5", "2.5", "-", "3"]), missing=("-",))

@@ -247,6 +247,15 @@ class TestNewData:
         with pytest.raises(InputError, match="'a' has 'one' at row 1"):
             recipe.preprocessing.apply(make(a=["1", "one"], c=["x", "x"]))
 
+    def test_none_is_missing_where_numbers_were(self, recipe):
+        X, notes = recipe.preprocessing.apply(read("a,c\nNone,x\nNone,x\nNA,x\n"))
+        assert "a: 3 missing, filled with the median 2" in notes
+        assert X[:, 0].tolist() == [0, 0, 0]
+
+    def test_names_where_numbers_were_are_told(self, recipe):
+        _, notes = recipe.preprocessing.apply(read("a,c\n02,x\n"))
+        assert notes == ["a: '02' at line 2 begins with a zero; read as a number, as in training"]
+
     def test_numbers_too_far_away(self, recipe):
         with pytest.raises(InputError, match=r"'a' has 1e\+300 at row 1, too far"):
             recipe.preprocessing.apply(make(a=["1", "1e300"], c=["x", "x"]))
@@ -283,3 +292,44 @@ def test_any_table_gives_finite_inputs_or_a_clear_refusal(rows):
         return
     assert np.isfinite(prepared.X).all()
     assert len(prepared.X) == len(prepared.y) == len(rows)
+
+
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(10**400), 10**400),
+    st.floats(),
+    st.text(max_size=3),
+    st.lists(st.one_of(st.text(max_size=2), st.integers()), max_size=3),
+    st.dictionaries(st.text(max_size=2), st.integers(), max_size=2),
+)
+
+
+def places(document, path=()):
+    """Yield the way to every value of a document."""
+    items = document.items() if isinstance(document, dict) else enumerate(document)
+    for key, value in items:
+        yield (*path, key)
+        if isinstance(value, dict | list):
+            yield from places(value, (*path, key))
+
+
+@given(data=st.data(), value=VALUES)
+def test_a_recipe_of_other_values_is_refused_or_used(data, value):
+    """A model's file may say anything: what comes is a refusal, or inputs and targets."""
+    table = make(a=["1", "2", "3", "x"], c=["x", "y", "x", ""], y=["0", "1", "0", "1"])
+    document = json.loads(json.dumps(prepare(table).recipe.to_json()))
+    *way, last = data.draw(st.sampled_from(list(places(document))))
+    inner = document
+    for key in way:
+        inner = inner[key]
+    inner[last] = value
+    try:
+        recipe = Recipe.from_json(document)
+        X, _ = recipe.preprocessing.apply(table)
+        y = recipe.target.encode(table)
+    except (CheckpointError, InputError):
+        return
+    assert X.shape == (4, recipe.preprocessing.width)
+    assert np.isfinite(X).all()
+    assert len(y) == 4
