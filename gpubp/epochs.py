@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gpubp.callbacks import Progress, Run
 from gpubp.engine import Engine
+from gpubp.errors import InputError
 from gpubp.feed import Data
 from gpubp.metrics import metrics
 from gpubp.schedules import Span
@@ -40,6 +41,9 @@ class Epochs:
         """Train for one epoch, evaluate, and return the record that was added to the history."""
         trainer, run = self.trainer, self._run
         engine = trainer._trained()
+        for data in (self.data, self.validation):
+            if data is not None:
+                check_labels(data.source or data, engine.network.outputs(engine.features))
         factors = self._prepare(engine)
         started, rows_before = time.perf_counter(), engine.row
         loss = engine.train(self.data, self.rates, run.batch_size, self._report)
@@ -82,3 +86,22 @@ class Epochs:
         progress = Progress(trainer.epoch + 1, steps, self._run.steps_per_epoch, loss)
         for callback in trainer._callbacks:
             callback.on_progress(trainer, progress)
+
+
+def check_labels(data: Data, classes: int) -> None:
+    """Check class ids in host memory again: who owns the array may have changed it meanwhile.
+
+    Compiled code takes them for places in memory.
+
+    Raises:
+        InputError: one is no class any more.
+    """
+    y = data.y
+    if not isinstance(y, np.ndarray) or y.ndim != 1 or y.dtype != np.int64:
+        return
+    if int(y.view(np.uint64).max()) >= classes:  # so is what is below 0
+        row = int((y.view(np.uint64) >= classes).argmax())
+        raise InputError(
+            f"y has {int(y[row])} at row {row}, which it had not when fit began: the ids go from 0 "
+            f"to {classes - 1}; give fit a copy of labels that change meanwhile"
+        )

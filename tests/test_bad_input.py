@@ -358,3 +358,19 @@ def test_every_error_is_of_the_family_and_of_the_built_in_kind():
     }.items():  # fmt: skip
         assert issubclass(error, GpubpError)
         assert issubclass(error, kind)
+
+
+@pytest.mark.parametrize("label", [3, 99, -7, 10**6, -(2**62)])
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize("held_out", [True, False])
+def test_labels_that_a_callback_spoils_are_found_before_the_next_epoch(label, backend, held_out):
+    X = np.random.default_rng(0).normal(size=(30, 5))
+    y, validation = np.arange(30) % 3, np.arange(30) % 3
+
+    def spoil(trainer, record):
+        (validation if held_out else y)[5] = label
+
+    trainer = Trainer(Sequential(Dense(3)), backend=backend, device="cpu")
+    with pytest.raises(InputError, match=f"y has {label} at row 5, which it had not"):
+        trainer.fit(X, y, epochs=3, validation_data=(X, validation), callbacks=[spoil])
+    assert trainer.epoch == 1
