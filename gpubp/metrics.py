@@ -9,11 +9,13 @@ from array_api_compat import array_namespace
 from gpubp.engine import Engine
 from gpubp.feed import Data
 
+_ROUNDING = 16 * 2.0**-52  # of float64
+
 
 def metrics(engine: Engine, data: Data) -> dict[str, float]:
     """Return the mean "loss", and "accuracy" of a classifier, else "rmse" and "r2".
 
-    r2 is 1 - Σ(t - p)² / Σ(t - mean t)², NaN where the targets do not vary.
+    r2 is 1 - Σ(t - p)² / Σ(t - mean t)², NaN where the targets vary by rounding alone.
     """
     result = engine.evaluate(data)
     found = {"loss": result.loss / result.rows}
@@ -29,5 +31,7 @@ def metrics(engine: Engine, data: Data) -> dict[str, float]:
     y = xp.astype(y, xp.float64)
     spread = float(xp.sum((y - xp.mean(y, axis=0)) ** 2))
     found["rmse"] = math.sqrt(result.squared_errors / (result.rows * y.shape[1]))
-    found["r2"] = 1 - result.squared_errors / spread if spread else math.nan
+    noise = _ROUNDING * float(xp.max(xp.abs(y)))  # of the mean, and so of what differs from it
+    varies = spread > y.shape[0] * y.shape[1] * noise**2
+    found["r2"] = 1 - result.squared_errors / spread if varies else math.nan
     return found

@@ -354,7 +354,8 @@ class Trainer:
     def evaluate(self, X: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
         """Return the mean loss over rows, and "accuracy", or "rmse" and "r2", without weights.
 
-        r2 is 1 - Σ(t - p)² / Σ(t - mean t)², NaN where the targets do not vary.
+        r2 is 1 - Σ(t - p)² / Σ(t - mean t)², NaN where the targets vary by rounding
+        alone.
 
         Raises:
             InputError: the data can't be used.

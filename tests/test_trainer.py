@@ -456,3 +456,17 @@ def test_penalties_are_on_the_weights_alone(backend):
     trainer.fit(np.zeros((4, 3)), np.tile(b, (4, 1)), batch_size=4)
     close(trainer.named_parameters()["W1"], W - 0.1 * (0.3 * np.sign(W) + 0.5 * W))
     close(trainer.named_parameters()["b1"], b)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -3e7, 1e-300, 14.62])
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_r2_of_targets_that_vary_by_rounding_alone_is_nan(value, backend):
+    X = np.random.default_rng(0).normal(size=(70, 3))
+    trainer = Trainer(Sequential(Dense(1)), "squared_error", backend=backend, precision="fp64")
+    trainer.initialize(3)
+    y = np.full(70, value)
+    assert np.isnan(trainer.evaluate(X, y)["r2"])
+    y[::2] = np.nextafter(value, 100)
+    assert np.isnan(trainer.evaluate(X, y)["r2"]) or value == 0
+    y[::2] = value + 1e-3 + abs(value) * 1e-9
+    assert np.isfinite(trainer.evaluate(X, y)["r2"])
