@@ -205,15 +205,14 @@ def _column(document: Mapping[str, Any]) -> Numeric | Categorical:
     if "levels" in document:
         name, levels = (document[key] for key in ("name", "levels"))
         return Categorical(saved.text(name), saved.texts(levels))
-    fields = {
-        "name": saved.text,
-        "median": saved.number,
-        "mean": saved.number,
-        "scale": saved.scale,
-        "missing": saved.texts,
-        "unit": saved.text,
-    }
-    return Numeric(**{key: kind(document[key]) for key, kind in fields.items()})
+    return Numeric(
+        name=saved.text(document["name"]),
+        median=saved.number(document["median"]),
+        mean=saved.number(document["mean"]),
+        scale=saved.scale(document["scale"]),
+        missing=saved.texts(document["missing"]),
+        unit=saved.text(document["unit"]),
+    )
 
 
 def _most_levels(rows: int) -> int:
