@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from gpubp.errors import InputError
+
+
+class _Owner:
+    """Who trains: a name that lives as long as the call does."""
+
+    def __init__(self) -> None:
+        self.thread = threading.current_thread().name
 
 
 class Guard:
@@ -19,13 +27,13 @@ class Guard:
 
     def __init__(self) -> None:
         self._made_in = -1  # no process
-        self._owner = ""  # the thread that trains
         self._renew()
 
     def _renew(self) -> None:
         if self._made_in != os.getpid():
             self._made_in = os.getpid()
-            self._computing, self._training = threading.RLock(), threading.Lock()
+            self._computing, self._taking = threading.RLock(), threading.Lock()
+            self._owner: weakref.ref[_Owner] | None = None  # who trains
 
     @contextmanager
     def computing(self) -> Iterator[None]:
@@ -42,13 +50,19 @@ class Guard:
             InputError: somebody does already.
         """
         self._renew()
-        if not self._training.acquire(blocking=False):
-            raise InputError(
-                f"this trainer is being trained already, by thread {self._owner!r}; wait until "
-                "that fit has returned, or train a copy: copy.deepcopy(trainer), made before"
-            )
+        mine = _Owner()
         try:
-            self._owner = threading.current_thread().name
+            with self._taking:
+                other = getattr(self._owner and self._owner(), "thread", None)
+                if other is not None:
+                    raise InputError(
+                        f"this trainer is being trained already, by thread {other!r}; wait "
+                        "until that fit has returned, or train a copy: copy.deepcopy(trainer), "
+                        "made before"
+                    )
+                self._owner = weakref.ref(mine)
             yield
         finally:
-            self._training.release()
+            # A Ctrl-C may be raised before this is done; then it is when the call's frame goes.
+            if self._owner is not None and self._owner() is mine:
+                self._owner = None

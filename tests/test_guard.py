@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 import pickle
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,6 +18,7 @@ from networks import data
 import gpubp
 from gpubp.callbacks import EarlyStopping
 from gpubp.errors import InputError
+from gpubp.guard import Guard
 
 BACKENDS = ("numpy", "numba")
 X, Y = data(rows=400)
@@ -156,3 +159,32 @@ class TestCopies:
         again = COPIES[how](trainer, tmp_path)
         again.fit(X, Y, epochs=4, callbacks=[EarlyStopping(monitor="loss")], resume=True)
         np.testing.assert_array_equal(again.parameters(), whole.parameters())
+
+
+def test_ctrl_c_at_any_line_leaves_nobody_training() -> None:
+    """A trainer whose fit was interrupted just as it began or ended could not be trained again."""
+    code, interrupted = Guard.training.__wrapped__.__code__, 0
+    for at in itertools.count(1):
+        lines = itertools.count(1)
+
+        def trace(frame, event, arg, at=at, lines=lines):
+            if frame.f_code is not code:
+                return None
+            if event == "line" and next(lines) == at:
+                raise KeyboardInterrupt
+            return trace
+
+        guard, before = Guard(), sys.gettrace()
+        sys.settrace(trace)
+        try:
+            with guard.training():
+                pass
+        except KeyboardInterrupt:
+            interrupted += 1
+        else:
+            break
+        finally:
+            sys.settrace(before)
+        with guard.training():
+            pass
+    assert interrupted > 5
