@@ -12,10 +12,11 @@ from gpubp.errors import InputError
 
 
 class _Owner:
-    """Who trains: a name that lives as long as the call does."""
+    """Who trains, or asks to: it lives no longer than the call does."""
 
     def __init__(self) -> None:
         self.thread = threading.current_thread().name
+        self.done = False
 
 
 class Guard:
@@ -32,8 +33,8 @@ class Guard:
     def _renew(self) -> None:
         if self._made_in != os.getpid():
             self._made_in = os.getpid()
-            self._computing, self._taking = threading.RLock(), threading.Lock()
-            self._owner: weakref.ref[_Owner] | None = None  # who trains
+            self._computing = threading.RLock()
+            self._owners: list[weakref.ref[_Owner]] = []  # the first that is not done trains
 
     @contextmanager
     def computing(self) -> Iterator[None]:
@@ -50,19 +51,19 @@ class Guard:
             InputError: somebody does already.
         """
         self._renew()
-        mine = _Owner()
+        # No lock: a Ctrl-C just as it is taken or given back would leave it taken. What is appended
+        # has its place at once, and goes with the call's frame if it does not come to its end.
+        mine, owners = _Owner(), self._owners
+        owners.append(weakref.ref(mine, owners.remove))
         try:
-            with self._taking:
-                other = getattr(self._owner and self._owner(), "thread", None)
-                if other is not None:
-                    raise InputError(
-                        f"this trainer is being trained already, by thread {other!r}; wait "
-                        "until that fit has returned, or train a copy: copy.deepcopy(trainer), "
-                        "made before"
-                    )
-                self._owner = weakref.ref(mine)
+            found = (owner() for owner in list(owners))
+            first = next(owner for owner in found if owner is not None and not owner.done)
+            if first is not mine:
+                raise InputError(
+                    f"this trainer is being trained already, by thread {first.thread!r}; wait "
+                    "until that fit has returned, or train a copy: copy.deepcopy(trainer), made "
+                    "before"
+                )
             yield
         finally:
-            # A Ctrl-C may be raised before this is done; then it is when the call's frame goes.
-            if self._owner is not None and self._owner() is mine:
-                self._owner = None
+            mine.done = True
