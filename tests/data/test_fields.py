@@ -118,3 +118,9 @@ def test_pieces_make_the_whole(monkeypatch):
     monkeypatch.setattr(fields, "_PIECE", 777)
     assert found(text) == whole
     assert whole[1] == list(np.arange(1, 3002))
+
+
+def test_blanks_around_a_field_are_not_of_it():
+    (piece,) = Fields(b'a,b\n \t1 ," x y "\n', ",", "file")
+    assert piece.starts[:, 1].tolist() == [6, 11]
+    assert piece.ends[:, 1].tolist() == [7, 14]

@@ -170,3 +170,16 @@ def test_two_texts_among_many_numbers_may_be_missing():
     prepared = prepare(read(column("x", cells)))
     told = "60 of 100 are numbers, but 'unknown' at line 12 is not"
     assert f"x: {told}; taken for missing: 'refused', 'unknown'" in prepared.notes
+
+
+def test_a_few_odd_values_of_any_number_are_missing():
+    cells = numbers()
+    cells[50:55] = ["a", "b", "c", "d", "e"]
+    prepared = prepare(read(column("x", cells)))
+    told = "x: 295 of 300 are numbers, but 'a' at line 52 is not; taken for missing: 'a', 'b', 'c', 'd', 'e'"  # noqa: E501
+    assert told in prepared.notes
+
+
+def test_few_texts_among_few_different_numbers_are_categories():
+    prepared = prepare(read(column("x", ["1", "2", "3", "4", "5"] * 15 + ["none"] * 5)))
+    assert prepared.X.shape == (80, 6)
