@@ -385,9 +385,9 @@ warnings.simplefilter("error")
 from gpubp import Dense, Sequential, Trainer, devices
 from gpubp.errors import DeviceError
 {code}
-print(Trainer(Sequential(Dense(1))).device_reason)
+print(Trainer(Sequential(Dense(2))).device_reason)
 try:
-    Trainer(Sequential(Dense(1)), device="cuda")
+    Trainer(Sequential(Dense(2)), device="cuda")
 except DeviceError as error:
     print(error)
 print("cupy" in sys.modules)
