@@ -34,6 +34,7 @@ from gpubp.streams import SHUFFLE
 
 _CHUNK_SECONDS = 0.2  # how long a run may go on before progress is shown
 EVALUATION_ROWS = 1024
+_BLOCK_OUTPUTS = 1 << 22  # that are held at once where classes are told from them: some 16 MB
 
 # Of a row of the data: its places in the epoch's order, and while that is drawn a few more numbers.
 _ORDER_BYTES = 48
@@ -304,6 +305,12 @@ class Engine:
         self._sweep("evaluation", data, data.arrays())
         loss, errors = (self._sum(buffer, self._sweeping) for buffer in (LOSS, SQUARED_ERRORS))
         return Evaluation(data.size, loss, int(self._sum(CORRECT, self._sweeping)), errors)
+
+    @property
+    def block_rows(self) -> int:
+        """How many rows to predict at a time, if their outputs are not what is wanted."""
+        outputs = EVALUATION_ROWS * self.network.outputs(self.features)
+        return EVALUATION_ROWS * max(1, _BLOCK_OUTPUTS // outputs)
 
     def predict(self, data: Data, *, link: bool) -> Array:
         """Return the network's outputs for the rows of a data set, or its predictions."""

@@ -27,6 +27,9 @@ Vector = NDArray[np.float64]
 # The loss is a sum whose rounding errors a difference divides by epsilon: this many units in the
 # last place of it are granted, relative to 1 for losses below.
 _ROUNDINGS = 20
+# An element is compared if a gradient that is off by so much would be found, and one of 0 if what
+# could hide behind the rounding is so small beside the network's largest gradient.
+_SEEN, _NEGLIGIBLE = 1e-2, 1e-6
 _NUDGE = 0.1  # how far the parameters are moved from where they start, in standard deviations
 
 
@@ -35,13 +38,15 @@ class ParameterReport:
     """The check of one parameter: how many elements were compared, and the worst of them.
 
     ``kinks`` counts the elements that were left out because the loss has a corner within epsilon
-    of them, such as ReLU's at 0.
+    of them, such as ReLU's at 0, and ``hidden`` those that agree as far as the rounding of the loss
+    lets one see, which is not far enough to tell a right gradient from a wrong one.
     """
 
     name: str
     shape: tuple[int, ...]
     checked: int
     kinks: int
+    hidden: int
     error: float
     index: tuple[int, ...]
     backpropagated: float
@@ -50,36 +55,60 @@ class ParameterReport:
 
 @dataclass(frozen=True)
 class GradientReport:
-    """The check of every parameter; printed, it is a table."""
+    """The check of every parameter; printed, it is a table.
+
+    ``floor`` is the smallest gradient that can be told from 0: the rounding of the loss over ε.
+    """
 
     parameters: tuple[ParameterReport, ...]
     tolerance: float
     loss: float
+    floor: float
     backend: str
+
+    @property
+    def wrong(self) -> tuple[str, ...]:
+        """The names of the parameters with an element that is off."""
+        return tuple(p.name for p in self.parameters if p.error > self.tolerance)
+
+    @property
+    def inconclusive(self) -> tuple[str, ...]:
+        """The names of the parameters of which nothing is known: no element could be compared."""
+        return tuple(p.name for p in self.parameters if not p.checked and p.name not in self.wrong)
 
     @property
     def passed(self) -> bool:
         """Whether every parameter had an element to compare and none was off."""
-        return all(p.checked and p.error <= self.tolerance for p in self.parameters)
+        return not self.wrong and not self.inconclusive
 
     def __str__(self) -> str:
         header = (
-            "parameter", "shape", "checked", "kinks", "error", "worst at", "backprop", "difference"
+            "parameter", "shape", "checked", "kinks", "hidden", "error", "worst at", "backprop",
+            "difference",
         )  # fmt: skip
         rows = [header] + [
-            (p.name, str(p.shape), str(p.checked), str(p.kinks), f"{p.error:.1e}", str(p.index),
-             f"{p.backpropagated:.8g}", f"{p.difference:.8g}")
+            (p.name, str(p.shape), str(p.checked), str(p.kinks), str(p.hidden), f"{p.error:.1e}",
+             str(p.index), f"{p.backpropagated:.8g}", f"{p.difference:.8g}")
             for p in self.parameters
         ]  # fmt: skip
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(map(str.rjust, row, widths)) for row in rows]
-        verdict = (
-            f"passed: no error is above {self.tolerance:g}"
-            if self.passed
-            else f"FAILED: errors above {self.tolerance:g}, or nothing to compare, in "
-            + ", ".join(p.name for p in self.parameters if not p.error <= self.tolerance)
-        )
-        return "\n".join([*lines, f"{verdict} (loss {self.loss:.6g}, backend {self.backend})"])
+        return "\n".join([*lines, f"{self._verdict()} {self._facts()}"])
+
+    def _verdict(self) -> str:
+        if self.passed:
+            return f"passed: no error is above {self.tolerance:g}"
+        said = []
+        if self.wrong:
+            said.append(f"FAILED: errors above {self.tolerance:g} in {', '.join(self.wrong)}")
+        if self.inconclusive:
+            why = "corners and the rounding of the loss left nothing to compare"
+            remedy = "take other rows, or targets in units that make the loss smaller"
+            said.append(f"inconclusive in {', '.join(self.inconclusive)}: {why}; {remedy}")
+        return "; ".join(said)
+
+    def _facts(self) -> str:
+        return f"(loss {self.loss:.6g}, floor {self.floor:.1e}, backend {self.backend})"
 
 
 def check_gradients(
@@ -101,7 +130,8 @@ def check_gradients(
     The step takes all rows as one minibatch, so some ten rows are enough; dropout is on, with the
     masks of step 0. The parameters are the initial ones of ``seed``, moved a little at random, so
     that no bias is 0. The error of an element is |a - b| / max(|a|, |b|, r), with r as small as
-    rounding allows; elements at a corner of the loss are left out, and others taken for them.
+    rounding allows. Elements at a corner of the loss are left out, and others taken for them; those
+    whose gradient the rounding of the loss hides are counted, but prove nothing.
 
     Args:
         network: the layers.
@@ -117,7 +147,8 @@ def check_gradients(
         tolerance: the largest error that passes.
 
     Returns:
-        the report; ``report.passed`` says the result, ``print(report)`` shows it.
+        the report; ``report.passed`` says the result, ``print(report)`` shows it. Not passed and
+        not wrong is ``inconclusive``.
 
     Raises:
         InputError: the data or an argument can't be used.
@@ -138,7 +169,8 @@ def check_gradients(
         point = _point(engine.read(PARAMS), seed)
         base = objective(point)
         gradients = engine.named(GRADS)
-        probe = _Probe(objective, point, base, epsilon, tolerance)
+        largest = max(float(np.abs(gradient).max()) for gradient in gradients.values())
+        probe = _Probe(objective, point, base, epsilon, tolerance, largest)
         offsets = network.layout(engine.features).offsets
         reports = tuple(
             _check(probe, parameter, offsets[parameter.name],
@@ -146,7 +178,7 @@ def check_gradients(
                    initializers.uniform((size(parameter.shape),), seed, GRADIENT_CHECK + position))
             for position, parameter in enumerate(network.parameters(engine.features), start=1)
         )  # fmt: skip
-    return GradientReport(reports, tolerance, base, trainer.backend_name)
+    return GradientReport(reports, tolerance, base, probe.floor, trainer.backend_name)
 
 
 def _objective(engine: Engine, data: Data) -> Callable[[Vector], float]:
@@ -170,16 +202,23 @@ def _point(start: Vector, seed: int) -> Vector:
 
 @dataclass(frozen=True)
 class _Probe:
-    """Differences of the loss around a point."""
+    """Differences of the loss around a point; ``largest`` is the largest gradient there."""
 
     objective: Callable[[Vector], float]
     point: Vector
     base: float
     epsilon: float
     tolerance: float
+    largest: float
 
-    def compare(self, element: int, backpropagated: float) -> tuple[float, float, bool]:
-        """Return central difference, error, and whether a corner explains the error.
+    @property
+    def floor(self) -> float:
+        """The rounding error of a difference."""
+        roundings = _ROUNDINGS * np.finfo(np.float64).eps
+        return float(roundings * max(1.0, abs(self.base)) / self.epsilon)
+
+    def compare(self, element: int, backpropagated: float) -> tuple[float, float, str]:
+        """Return central difference, error, and "kink", "hidden" or "" for what can be compared.
 
         At a corner the one-sided differences differ, by twice the error if it lies off the
         point and by at least the error if it is the point; where the loss is smooth they differ
@@ -188,10 +227,18 @@ class _Probe:
         up, down = (self._moved(element, step) for step in (self.epsilon, -self.epsilon))
         difference = (up - down) / (2 * self.epsilon)
         gap = abs(backpropagated - difference)
-        rounding = _ROUNDINGS * np.finfo(np.float64).eps * max(1.0, abs(self.base)) / self.epsilon
-        scale = max(abs(backpropagated), abs(difference), rounding / self.tolerance)
-        bend = abs(up - 2 * self.base + down) / self.epsilon
-        return difference, gap / scale, gap > self.tolerance * scale and bend >= gap
+        largest = max(abs(backpropagated), abs(difference))
+        scale = max(largest, self.floor / self.tolerance)
+        if gap > self.tolerance * scale:
+            bend = abs(up - 2 * self.base + down) / self.epsilon
+            return difference, gap / scale, "kink" if bend >= gap else ""
+        return difference, gap / scale, "" if self._sees(largest) else "hidden"
+
+    def _sees(self, gradient: float) -> bool:
+        """Return whether an element of that size that agrees is known to be right by that."""
+        if gradient > self.floor:
+            return self.floor <= _SEEN * gradient
+        return self.floor <= _NEGLIGIBLE * self.largest
 
     def _moved(self, element: int, step: float) -> float:
         moved = self.point.copy()
@@ -203,19 +250,19 @@ def _check(
     probe: _Probe, parameter: Parameter, offset: int, gradient: Vector, samples: int, keys: Vector
 ) -> ParameterReport:
     """Compare elements of one parameter, in the order of ``keys``, until ``samples`` are smooth."""
-    checked, kinks, worst = 0, 0, (-1.0, 0, math.nan)
+    counts = {"": 0, "kink": 0, "hidden": 0}
+    worst = (-1.0, 0, math.nan)
     for element in np.argsort(keys).tolist():
-        difference, error, kink = probe.compare(offset + element, float(gradient[element]))
-        if kink:
-            kinks += 1
+        difference, error, why_not = probe.compare(offset + element, float(gradient[element]))
+        counts[why_not] += 1
+        if why_not == "kink":
             continue
         worst = max(worst, (error, element, difference))
-        checked += 1
-        if checked == samples:
+        if counts[""] + counts["hidden"] == samples:
             break
-    error, element, difference = worst if checked else (math.nan, 0, math.nan)
+    error, element, difference = worst if worst[0] >= 0 else (math.nan, 0, math.nan)
     index = tuple(int(i) for i in np.unravel_index(element, parameter.shape))
     return ParameterReport(
-        parameter.name, parameter.shape, checked, kinks, error, index, float(gradient[element]),
-        difference,
+        parameter.name, parameter.shape, counts[""], counts["kink"], counts["hidden"], error, index,
+        float(gradient[element]), difference,
     )  # fmt: skip

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubp.errors import InputError, unknown_name
+from gpubp.kernels.blas_threads import limited, loaded
 from gpubp.kernels.reference.random import random_bits
 from gpubp.kernels.spec import ACTIVATIONS
 from gpubp.registry import Registry
@@ -145,7 +146,8 @@ class Orthogonal(Initializer):
 
     def draw(self, shape: Shape, seed: int, stream: int) -> Weights:  # noqa: D102
         fans = _fans(shape)
-        q, r = np.linalg.qr(normal((max(fans), min(fans)), seed, stream))
+        with limited(loaded(), 1):  # another number gives other last bits
+            q, r = np.linalg.qr(normal((max(fans), min(fans)), seed, stream))
         q *= np.copysign(self.gain, np.diagonal(r))
         return q if q.shape == shape else np.ascontiguousarray(q.T)
 

@@ -12,6 +12,7 @@ from gpubp.initializers import INITIALIZERS
 from gpubp.kernels.contract import size
 from gpubp.layers import LAYERS, Layer
 from gpubp.plan.build import Parameter, ParameterLayout
+from gpubp.streams import of_layers
 
 
 class Sequential:
@@ -63,14 +64,16 @@ class Sequential:
 
     def initial_parameters(self, features: int, seed: int) -> NDArray[np.float64]:
         """Draw the flat parameter vector, float64, on the host: the same for every device."""
-        layout = self.layout(features)
+        layout, width = self.layout(features), features
         vector = np.empty(layout.size, np.float64)
-        for parameter in layout.parameters:
-            start = layout.offsets[parameter.name]
-            values = INITIALIZERS.get(parameter.initializer).draw(
-                parameter.shape, seed, parameter.stream
-            )
-            vector[start : start + size(parameter.shape)] = values.ravel()
+        streams = of_layers(layer.draws for layer in self.layers)
+        for position, (layer, stream) in enumerate(zip(self.layers, streams, strict=True), start=1):
+            for parameter in layer.parameters(position, width):
+                start, count = layout.offsets[parameter.name], size(parameter.shape)
+                initializer = INITIALIZERS.get(parameter.initializer)
+                values = initializer.draw(parameter.shape, seed, stream)
+                vector[start : start + count] = values.ravel()
+            width = layer.width(width)
         return vector
 
     def summary(self, features: int) -> str:

@@ -9,6 +9,7 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import numpy as np
+from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
 from gpubp import backends, checkpoint, devices, intake, meaning, room, state
@@ -330,7 +331,7 @@ class Trainer:
 
         if self.loss.classifies:
             return self._outputs(X, decided, link=False)
-        return self._outputs(X, self._shaped, link=True)
+        return self._shaped(self._outputs(X, link=True))
 
     @_on_device
     def predict_proba(self, X: Any) -> Any:
@@ -554,14 +555,25 @@ class Trainer:
             return Inputs(features, dtype, "labels", outputs)
         return Inputs(features, dtype, "values", outputs, dtype)
 
-    def _outputs(
-        self, X: Any, finish: Callable[[Any], Any] = lambda out: out, *, link: bool
-    ) -> Any:
-        """Return what the network makes of X, on the device if X is there, else on the host."""
+    def _outputs(self, X: Any, decided: Callable[[Any], Any] | None = None, *, link: bool) -> Any:
+        """Return what the network makes of X, on the device if X is there, else on the host.
+
+        With ``decided`` it is what that makes of the outputs, of which a block of rows is held at
+        a time: there may be many times as many of them.
+        """
         engine = self._trained()
         x = check.features(admit(X, self._backend, "X"), columns=engine.features)
-        out = finish(engine.predict(engine.placed(Data(x), "prediction"), link=link))
-        engine.release("prediction", "output")
+        rows = int(x.shape[0])
+        block = rows if decided is None else engine.block_rows
+
+        def part(start: int) -> Any:
+            data = engine.placed(Data(x[start : start + block]), "prediction")
+            out = engine.predict(data, link=link)
+            engine.release("prediction", "output")
+            return out if decided is None else decided(out)
+
+        parts = [part(start) for start in range(0, rows, block)]
+        out = parts[0] if len(parts) == 1 else array_namespace(parts[0]).concat(parts)
         return out if self._backend.holds(x) else self._backend.to_host(out)
 
     def _shaped(self, out: Any) -> Any:

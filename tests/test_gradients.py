@@ -40,6 +40,20 @@ def check(
     return check_gradients(net, loss, X, more.pop("y", TARGETS.get(name, VALUES)), **more)
 
 
+def break_kernel(monkeypatch: pytest.MonkeyPatch, kernel: str, factor: float) -> None:
+    """Multiply what a kernel of the numpy backend returns."""
+    right = reference.function
+
+    def broken(name: str) -> Any:
+        def run(*operands: Any, **scalars: Any) -> None:
+            right(name)(*operands, **scalars)
+            operands[-1][...] *= factor
+
+        return run if name == kernel else right(name)
+
+    monkeypatch.setattr(reference, "function", broken)
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_every_activation(activation: str) -> None:
     report = check(network(activation))
@@ -91,19 +105,10 @@ def test_the_check_is_reproducible() -> None:
 def test_a_wrong_kernel_is_found(
     kernel: str, factor: float, wrong: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = reference.function
-
-    def broken(name: str) -> Any:
-        def run(*operands: Any, **scalars: Any) -> None:
-            right(name)(*operands, **scalars)
-            operands[-1][...] *= factor
-
-        return run if name == kernel else right(name)
-
-    monkeypatch.setattr(reference, "function", broken)
+    break_kernel(monkeypatch, kernel, factor)
     report = check(network())
     assert not report.passed
-    assert {p.name for p in report.parameters if p.error > report.tolerance} == wrong
+    assert set(report.wrong) == wrong
     assert "FAILED" in str(report)
 
 
@@ -128,7 +133,46 @@ def test_a_parameter_with_nothing_but_corners_does_not_pass() -> None:
     )
     assert not report.passed
     assert (report.parameters[0].checked, report.parameters[0].kinks) == (0, 1)
-    assert "or nothing to compare, in W1 (loss" in str(report)
+    assert report.inconclusive == ("W1",)
+    assert "inconclusive in W1: corners and the rounding of the loss left nothing" in str(report)
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.5, 0.0])
+def test_what_the_rounding_of_a_huge_loss_hides_is_inconclusive(
+    factor: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Targets of 1e9: a loss of some 1e18, whose last place, over ε, is more than the slopes."""
+    break_kernel(monkeypatch, "tanh_delta", factor)
+    report = check(network(), "squared_error", y=VALUES * 1e9)
+    assert report.loss > 1e17
+    assert report.floor == pytest.approx(20 * 2**-52 * report.loss / 1e-6)
+    assert not report.passed
+    assert report.wrong == ()
+    assert report.inconclusive == ("W1", "b1", "W2", "b2")
+    assert all(p.hidden and not p.checked for p in report.parameters)
+    assert str(report).splitlines()[-1].startswith("inconclusive in W1, b1, W2, b2: ")
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.5, 0.0])
+def test_a_large_loss_hides_nothing_while_its_slopes_are_larger(
+    factor: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_kernel(monkeypatch, "tanh_delta", factor)
+    report = check(network(), "squared_error", y=VALUES * 1e3)
+    assert report.wrong == (("W1", "b1") if factor != 1 else ()), report
+    assert report.passed == (factor == 1), report
+
+
+def test_a_gradient_of_0_is_right_if_there_are_others() -> None:
+    """Units that no row reaches: their gradients are 0, and so are the differences."""
+    net = gpubp.Sequential(gpubp.Dense(5, "relu"), gpubp.Dense(K))
+    report = check_gradients(net, "squared_error", np.abs(X) * -1e-3, VALUES, backend="numpy")
+    assert report.passed, report
+    nothing = check_gradients(
+        gpubp.Sequential(gpubp.Dense(1, "relu", bias=False)), "squared_error",
+        np.zeros((3, 4)), np.ones((3, 1)), backend="numpy",
+    )  # fmt: skip
+    assert nothing.inconclusive == ("W1",)
 
 
 @pytest.mark.parametrize(
@@ -143,9 +187,9 @@ def test_a_parameter_with_nothing_but_corners_does_not_pass() -> None:
     ],
 )
 def test_a_corner_is_told_from_an_error(f: Any, slope: float, kink: bool) -> None:
-    probe = gradients._Probe(lambda v: f(v[0]), np.zeros(1), f(0.0), 1e-6, 1e-5)
+    probe = gradients._Probe(lambda v: f(v[0]), np.zeros(1), f(0.0), 1e-6, 1e-5, 1.0)
     difference, error, found = probe.compare(0, slope)
-    assert found == kink
+    assert (found == "kink") == kink
     if not kink:
         assert (error < 1e-5) == (slope != 3.01)
         assert difference == pytest.approx(slope, abs=0.02)
@@ -157,12 +201,12 @@ def test_samples_bound_the_work() -> None:
 
 
 def test_the_printed_table() -> None:
-    parameter = ParameterReport("W1", (2, 3), 6, 0, 2e-9, (1, 2), 0.5, 0.500000001)
-    good = GradientReport((parameter,), 1e-5, 0.25, "numpy")
+    parameter = ParameterReport("W1", (2, 3), 6, 0, 0, 2e-9, (1, 2), 0.5, 0.500000001)
+    good = GradientReport((parameter,), 1e-5, 0.25, 4.4e-9, "numpy")
     assert str(good).splitlines() == [
-        "parameter   shape  checked  kinks    error  worst at  backprop  difference",
-        "       W1  (2, 3)        6      0  2.0e-09    (1, 2)       0.5         0.5",
-        "passed: no error is above 1e-05 (loss 0.25, backend numpy)",
+        "parameter   shape  checked  kinks  hidden    error  worst at  backprop  difference",
+        "       W1  (2, 3)        6      0       0  2.0e-09    (1, 2)       0.5         0.5",
+        "passed: no error is above 1e-05 (loss 0.25, floor 4.4e-09, backend numpy)",
     ]
 
 

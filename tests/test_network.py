@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpubp import Activation, Dense, Dropout, Sequential
-from gpubp.initializers import INITIALIZERS
+from gpubp import Activation, Dense, Dropout, Sequential, Trainer
+from gpubp.initializers import INITIALIZERS, normal
 from gpubp.kernels.contract import size
 from gpubp.streams import INITIAL_WEIGHTS
 
@@ -50,10 +50,35 @@ def test_initial_weights_are_drawn_by_each_layers_initializer_and_stream():
         if parameter.name.startswith("b"):
             np.testing.assert_array_equal(drawn, 0)
             continue
-        stream = INITIAL_WEIGHTS + int(parameter.name[1:])
+        stream = INITIAL_WEIGHTS + {"W1": 1, "W3": 2, "W5": 3}[parameter.name]
         expected = INITIALIZERS.get(parameter.initializer).draw(parameter.shape, 5, stream)
         np.testing.assert_array_equal(drawn, expected)
     assert not np.array_equal(vector, NETWORK.initial_parameters(4, seed=6))
+
+
+def test_layers_that_draw_nothing_leave_a_seeds_weights_and_masks_as_they_were():
+    def trained(*more):
+        trainer = Trainer(
+            Sequential(
+                *more, Dense(5), *more, Dropout(0.3), Dense(4), *more, Dropout(0.2), Dense(2)
+            ),
+            backend="numpy", device="cpu", seed=3,
+        )  # fmt: skip
+        trainer.fit(X, np.arange(40) % 2, epochs=2)
+        return trainer.parameters()
+
+    X = normal((40, 3), 0, 0)
+    plain = trained()
+    np.testing.assert_array_equal(trained(Dropout(0.0)), plain)
+    np.testing.assert_array_equal(trained(Activation("identity")), plain)
+    assert not np.array_equal(trained(Dropout(0.1)), plain)
+
+
+def test_dropout_leaves_the_initial_weights_as_they_were():
+    with_it = Sequential(Dense(5), Dropout(0.5), Dense(2)).initial_parameters(3, seed=1)
+    np.testing.assert_array_equal(
+        with_it, Sequential(Dense(5), Dense(2)).initial_parameters(3, seed=1)
+    )
 
 
 def test_layers_of_one_shape_start_with_different_weights():

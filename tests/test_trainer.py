@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from networks import data, make, order, split_all
 
-from gpubp import Activation, Dense, Dropout, Sequential, Trainer
+from gpubp import Activation, Dense, Dropout, Sequential, Trainer, engine
 from gpubp.callbacks import Callback
 from gpubp.engine import Engine
 from gpubp.errors import CopyWarning, InputError
@@ -209,6 +209,33 @@ def test_evaluation_and_prediction_of_many_rows_and_of_one(backend):
     z = whole.astype(np.float64)
     losses = np.log(np.exp(z).sum(axis=1)) - z[np.arange(2100), y]
     assert found["loss"] == pytest.approx(losses.mean(), rel=1e-5)
+
+
+@every_way
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "sigmoid_cross_entropy"])
+def test_classes_are_told_a_block_of_rows_at_a_time(way, loss, monkeypatch):
+    """The same classes whatever the blocks, and of no two blocks the outputs at once."""
+    X, _ = data(rows=3000)
+    trainer = make(way, Dense(5, "tanh"), Dense(3), loss=loss)
+    trainer.initialize(X.shape[1])
+    held = []
+    predict = trainer._engine.predict
+
+    def watched(block, *, link):
+        held.append(block.size)
+        return predict(block, link=link)
+
+    monkeypatch.setattr(trainer._engine, "predict", watched)
+    whole = trainer.predict(X)
+    z = trainer.forward(X)
+    right = z.argmax(axis=1) if loss == "softmax_cross_entropy" else (z > 0).astype(np.int64)
+    np.testing.assert_array_equal(whole, right)
+    monkeypatch.setattr(engine, "_BLOCK_OUTPUTS", 1)
+    held.clear()
+    found = trainer.predict(X)
+    assert found.dtype == np.int64
+    np.testing.assert_array_equal(found, whole)
+    assert held == [1024, 1024, 952]
 
 
 @every_way

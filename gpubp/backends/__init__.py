@@ -74,7 +74,7 @@ def create(
     if name == "numpy":
         from gpubp.backends.numpy import NumpyBackend  # noqa: PLC0415
 
-        return NumpyBackend()
+        return NumpyBackend(threads=threads)
     if name == "numba":
         from gpubp.backends.numba import NumbaBackend  # noqa: PLC0415
 

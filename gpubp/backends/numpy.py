@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from gpubp.backends.base import Array, Backend, Executable, Outcome, Vectors, part
 from gpubp.interrupts import stopping
 from gpubp.kernels import bfloat16, reference
+from gpubp.kernels.blas_threads import limited, loaded
 from gpubp.kernels.spec import kernel as contract
 from gpubp.plan.ir import DATA, PARTIALS, Buffer, Call, Plan
 from gpubp.plan.memory import place
@@ -29,12 +30,19 @@ class NumpyBackend(Backend):
 
     Args:
         xp: the array namespace; NumPy by default.
+        threads: those of NumPy's matrix products, whose last bits depend on them.
     """
 
     name = "numpy"
 
-    def __init__(self, xp: Any = np) -> None:
+    def __init__(self, xp: Any = np, threads: int = 1) -> None:
         self.xp = xp
+        self._threads = threads
+        self._blas = loaded() if xp is np else []
+
+    def computing(self) -> AbstractContextManager[None]:
+        """Return a context in which matrix products take the backend's threads."""
+        return limited(self._blas, self._threads)
 
     def zeros(self, length: int, dtype: str) -> Array:
         """Return a new flat array of zeros."""
@@ -59,7 +67,7 @@ class NumpyBackend(Backend):
             array is not None and isinstance(bfloat16.seen(operand, array), bfloat16.Form)
             for operand, array in zip(declared, operands, strict=True)
         ]
-        with quiet(self.xp):
+        with quiet(self.xp), self.computing():
             self.bound(kernel, operands, bits, contract(kernel).bind_scalars(scalars))()
 
     def bound(
@@ -129,12 +137,12 @@ class NumpyExecutable(Executable):
     def run(self, steps: int) -> Outcome:
         """Run the calls in order, step after step."""
         self._stop = False
-        with stopping(self._request_stop):
+        with stopping(self._request_stop), self.backend.computing():
             return self._loop(steps)
 
     def execute(self, index: int) -> float:
         """Run one call."""
-        with quiet(self.backend.xp):
+        with quiet(self.backend.xp), self.backend.computing():
             start = time.perf_counter()
             self._functions[index]()
             return time.perf_counter() - start

@@ -20,6 +20,11 @@ class Layer(Settings, ABC):
 
     trained: ClassVar[bool] = False
 
+    @property
+    def draws(self) -> int | None:
+        """What it draws random numbers for, a purpose of :mod:`gpubp.streams`; None: nothing."""
+        return None
+
     def width(self, width: int) -> int:
         """Return the number of outputs for a number of inputs."""
         return width

@@ -44,6 +44,11 @@ class Dense(Layer):
         if self.initializer != "auto":
             INITIALIZERS.get(self.initializer)
 
+    @property
+    def draws(self) -> int:
+        """Initial weights."""
+        return INITIAL_WEIGHTS
+
     def width(self, width: int) -> int:
         """O."""
         return self.units
@@ -53,11 +58,10 @@ class Dense(Layer):
         chosen = self.initializer
         if chosen == "auto":
             chosen = for_activation(self.activation)
-        stream = INITIAL_WEIGHTS + position
-        weight = Parameter(f"W{position}", (width, self.units), self.decays, chosen, stream)
+        weight = Parameter(f"W{position}", (width, self.units), self.decays, chosen)
         if not self.bias:
             return (weight,)
-        return weight, Parameter(f"b{position}", (self.units,), False, "zeros", stream)
+        return weight, Parameter(f"b{position}", (self.units,), False, "zeros")
 
     def forward(self, build: Builder, position: int, x: Buffer) -> Buffer:
         """Z = x W + b; a = f(z)."""

@@ -16,14 +16,19 @@ from gpubp.streams import DROPOUT
 class Dropout(Layer):
     """In training a_i = x_i m_i / (1 - rate), m_i = 0 with probability ``rate``; else a = x.
 
-    The mask depends on seed, step, position and element only: it is the same on every backend, and
-    backward draws it again instead of keeping it.
+    The mask depends on seed, step, element and which dropout of the network it is: it is the same
+    on every backend, and backward draws it again instead of keeping it. A rate of 0 draws nothing.
 
     Raises:
         InputError: ``rate`` is not in [0, 1).
     """
 
     rate: float = number(MISSING, least=0, below=1)
+
+    @property
+    def draws(self) -> int | None:
+        """A mask."""
+        return DROPOUT if self.rate else None
 
     def forward(self, build: Builder, position: int, x: Buffer) -> Buffer:
         """A = x ⊙ m / (1 - rate)."""
@@ -49,5 +54,5 @@ class Dropout(Layer):
         formula = f"{y.name} = {x.name} ⊙ m{position} / {1 - self.rate:g}"
         build.emit(
             kernel, x, SEED, STEP, y, formula=formula,
-            rate=self.rate, stream=DROPOUT + position, first=build.rows.first * x.shape[1],
+            rate=self.rate, stream=build.streams[position - 1], first=build.rows.first * x.shape[1],
         )  # fmt: skip

@@ -30,6 +30,7 @@ from gpubp.plan.ir import (
 )  # fmt: skip
 from gpubp.plan.memory import ALIGNMENT, round_up
 from gpubp.settings import Settings, number
+from gpubp.streams import of_layers
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,6 @@ class Parameter:
     shape: Shape
     decays: bool
     initializer: str
-    stream: int
 
 
 class ParameterLayout:
@@ -106,6 +106,10 @@ class Inputs:
 class LayerLike(Protocol):
     """What the builder asks of a layer."""
 
+    @property
+    def draws(self) -> int | None:
+        """What it draws random numbers for, a purpose of :mod:`gpubp.streams`; None: nothing."""
+
     def forward(self, build: Builder, position: int, x: Buffer) -> Buffer:
         """Emit the forward calls; return the output."""
 
@@ -170,6 +174,7 @@ class Builder:
         self.calls: dict[str, list[Call]] = {"forward": [], "backward": [], "update": []}
         self.phase = "forward"
         self.last = -1
+        self.streams: list[int] = []
 
     def emit(
         self, kernel: str, *operands: Buffer | None, formula: str = "", **scalars: Number
@@ -335,6 +340,7 @@ def _fetch(build: Builder, source: Buffer, target: Buffer, shuffled: bool, name:
 def _forward(layers: Sequence[LayerLike], build: Builder, x: Buffer) -> list[Buffer]:
     """Emit every layer; return their outputs."""
     build.last = len(layers)
+    build.streams = list(of_layers(layer.draws for layer in layers))
     outputs = []
     for position, layer in enumerate(layers, start=1):
         x = layer.forward(build, position, x)

@@ -6,11 +6,11 @@ nothing in between.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any
 
+from gpubp.kernels.blas_threads import limited, loaded
 from gpubp.kernels.numba import mkl
 
 
@@ -40,25 +40,13 @@ def libraries() -> str:
 @cache
 def _loaded(with_mkl: bool) -> list[Any]:
     """Return the libraries that are loaded by the time that this is called."""
-    from threadpoolctl import ThreadpoolController  # noqa: PLC0415
-
     address("float32")  # loads SciPy's
-    return [lib for lib in ThreadpoolController().lib_controllers if lib.user_api == "blas"]
+    return loaded()
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
+def one_thread() -> AbstractContextManager[None]:
     """Return a context in which BLAS computes on the calling thread only, MKL too if it is loaded.
 
     gpubp splits the minibatch over threads itself; BLAS threads under those would only compete.
     """
-    # Not threadpoolctl's own context, which takes 40 microseconds, as much as two small steps.
-    loaded = _loaded(mkl.is_loaded())
-    before = [library.get_num_threads() for library in loaded]
-    try:
-        for library in loaded:
-            library.set_num_threads(1)
-        yield
-    finally:
-        for library, threads in zip(loaded, before, strict=True):
-            library.set_num_threads(threads)
+    return limited(_loaded(mkl.is_loaded()), 1)

@@ -9,6 +9,7 @@ from gpubp.kernels.spec import ACTIVATIONS, KERNELS
 from gpubp.layers import LAYERS
 from gpubp.plan.build import Builder, Inputs, Rows
 from gpubp.plan.ir import TRANSIENT, Buffer
+from gpubp.streams import of_layers
 
 EXAMPLES = [
     Dense(4), Dense(4, "tanh", "he_normal", bias=False, decays=False), Dense(1, "softmax"),
@@ -22,7 +23,9 @@ x = Buffer("x", (8, 3), "float32", TRANSIENT)
 def builder(layer, *, training=True):
     """Return a builder for a network of this layer, as the second one, on 3 inputs."""
     layout = Sequential(layer).layout(3) if layer.trained else Sequential(Dense(2)).layout(3)
-    return Builder(layout, "float32", Rows(8), Inputs(3, "float32"), training=training)
+    build = Builder(layout, "float32", Rows(8), Inputs(3, "float32"), training=training)
+    build.streams = list(of_layers([layer.draws]))
+    return build
 
 
 def calls(layer, *, training=True, wanted=True):

@@ -25,7 +25,7 @@ shapes = st.lists(st.integers(1, 40), min_size=1, max_size=2).map(tuple)
 @given(st.lists(st.tuples(shapes, st.booleans()), min_size=1), st.sampled_from((1, 16, 128)))
 def test_parameters_start_at_multiples_of_the_alignment(described, alignment):
     parameters = [
-        Parameter(f"W{i}", shape, decays, "zeros", 0) for i, (shape, decays) in enumerate(described)
+        Parameter(f"W{i}", shape, decays, "zeros") for i, (shape, decays) in enumerate(described)
     ]
     layout = ParameterLayout(parameters, alignment)
     assert layout.count == sum(size(shape) for shape, _ in described)
