@@ -41,9 +41,7 @@ class Epochs:
         """Train for one epoch, evaluate, and return the record that was added to the history."""
         trainer, run = self.trainer, self._run
         engine = trainer._trained()
-        for data in (self.data, self.validation):
-            if data is not None:
-                check_labels(data.source or data, engine.network.outputs(engine.features))
+        self.check_labels()
         factors = self._prepare(engine)
         started, rows_before = time.perf_counter(), engine.row
         loss = engine.train(self.data, self.rates, run.batch_size, self._report)
@@ -67,6 +65,30 @@ class Epochs:
         trainer.history.append(record)
         return record
 
+    def check_labels(self, *, on_device: bool = False) -> None:
+        """Check class ids again: who owns the array may have changed it meanwhile.
+
+        Those on a device are left out if not asked for: to read them takes longer than an epoch.
+        A loss of what is no class is NaN.
+
+        Raises:
+            InputError: one is no class any more.
+        """
+        engine = self.trainer._trained()
+        classes = engine.network.outputs(engine.features)
+        for data in (self.data, self.validation):
+            y = None if data is None else (data.source or data).y
+            if y is None or y.ndim != 1 or not (on_device or isinstance(y, np.ndarray)):
+                continue
+            ids = np.asarray(engine.backend.to_host(y)).view(np.uint64)  # below 0 is large
+            if int(ids.max()) >= classes:
+                row = int((ids >= classes).argmax())
+                raise InputError(
+                    f"y has {int(ids.view(np.int64)[row])} at row {row}, which it had not when fit "
+                    f"began: the ids go from 0 to {classes - 1}; give fit a copy of labels that "
+                    "change meanwhile"
+                )
+
     def _prepare(self, engine: Engine) -> NDArray[np.float64]:
         """Put the epoch's order of rows and learning rates on the device."""
         trainer, run = self.trainer, self._run
@@ -86,22 +108,3 @@ class Epochs:
         progress = Progress(trainer.epoch + 1, steps, self._run.steps_per_epoch, loss)
         for callback in trainer._callbacks:
             callback.on_progress(trainer, progress)
-
-
-def check_labels(data: Data, classes: int) -> None:
-    """Check class ids in host memory again: who owns the array may have changed it meanwhile.
-
-    Compiled code takes them for places in memory.
-
-    Raises:
-        InputError: one is no class any more.
-    """
-    y = data.y
-    if not isinstance(y, np.ndarray) or y.ndim != 1 or y.dtype != np.int64:
-        return
-    if int(y.view(np.uint64).max()) >= classes:  # so is what is below 0
-        row = int((y.view(np.uint64) >= classes).argmax())
-        raise InputError(
-            f"y has {int(y[row])} at row {row}, which it had not when fit began: the ids go from 0 "
-            f"to {classes - 1}; give fit a copy of labels that change meanwhile"
-        )

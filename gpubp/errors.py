@@ -56,11 +56,32 @@ class NonFiniteError(GpubpError, ArithmeticError):
         self.spoiled = spoiled
 
 
+# What others call the things of gpubp's tables.
+_ALIASES = {
+    "none": "identity", "linear": "identity", "logistic": "sigmoid", "swish": "silu",
+    "mse": "squared_error", "mean_squared_error": "squared_error", "l2_loss": "squared_error",
+    "mae": "absolute_error", "mean_absolute_error": "absolute_error", "l1_loss": "absolute_error",
+    "smooth_l1": "huber", "pinball": "quantile",
+    "bce": "sigmoid_cross_entropy", "binary_crossentropy": "sigmoid_cross_entropy",
+    "binary_cross_entropy": "sigmoid_cross_entropy",
+    "ce": "softmax_cross_entropy", "crossentropy": "softmax_cross_entropy",
+    "cross_entropy": "softmax_cross_entropy", "log_loss": "softmax_cross_entropy",
+    "categorical_crossentropy": "softmax_cross_entropy",
+    "sparse_categorical_crossentropy": "softmax_cross_entropy",
+    "xavier_uniform": "glorot_uniform", "xavier_normal": "glorot_normal",
+    "kaiming_uniform": "he_uniform", "kaiming_normal": "he_normal",
+    "float32": "fp32", "float64": "fp64", "bfloat16": "bf16", "gpu": "cuda",
+}  # fmt: skip
+
+
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> InputError:
     """Return the error for a name that is in none of gpubp's tables, with the nearest that is."""
     names = sorted(known)
-    close = difflib.get_close_matches(str(name), names, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    said = str(name).casefold()
+    alias = _ALIASES.get(said.replace("-", "_").replace(" ", "_"))
+    folded = {known.casefold(): known for known in names}
+    close = [alias] if alias in names else difflib.get_close_matches(said, folded, n=1)
+    hint = f"did you mean {folded[close[0]]!r}? " if close else ""
     return InputError(f"unknown {kind} {name!r}; {hint}known: {', '.join(names)}")
 
 

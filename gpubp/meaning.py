@@ -24,6 +24,8 @@ _RANGES = {
     "log_softmax": (-math.inf, 0.0),
 }  # fmt: skip
 _TOTAL = 1e-3  # how far a distribution's sum may be from 1
+# The largest target's size, beyond which advice is given: outputs start with a size of about 1.
+_SMALL, _LARGE = 1e-3, 1e2
 
 
 def check_network(network: Sequential, loss: Loss) -> None:
@@ -69,7 +71,7 @@ def check_network(network: Sequential, loss: Loss) -> None:
 
 
 def check_targets(network: Sequential, loss: Loss, y: Any) -> None:
-    """Warn of targets that the network's outputs can't reach, or that are no distributions."""
+    """Warn of targets that outputs can't reach, or only slowly, or that are no distributions."""
     xp = array_namespace(y)
     if isinstance(loss, SoftmaxCrossEntropy):
         if y.ndim == 2:
@@ -84,11 +86,20 @@ def check_targets(network: Sequential, loss: Loss, y: Any) -> None:
     functions = [_function(layer) for layer in network.layers if not isinstance(layer, Dropout)]
     low, high = _RANGES.get(functions[-1], (-math.inf, math.inf))
     least, most = float(xp.min(y)), float(xp.max(y))
-    if loss.link == "identity" and (least < low or most > high):
+    if loss.link != "identity":
+        return
+    if least < low or most > high:
         warn(
             f"y has values from {least:g} to {most:g}, but the network ends with {functions[-1]}, "
             f"whose values lie between {low:g} and {high:g}; end it with activation 'identity', or "
             "scale the targets",
+            UserWarning,
+        )
+    elif least < most and not _SMALL <= max(abs(least), abs(most)) <= _LARGE:
+        warn(
+            f"y has values from {least:g} to {most:g}, but a network's outputs start with a size "
+            "of about 1, so training would be slow or would diverge; train on (y - mean) / std of "
+            "the targets, and turn predictions back",
             UserWarning,
         )
 

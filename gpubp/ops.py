@@ -219,9 +219,11 @@ def _check_memory(kernel: Kernel, operands: Sequence[Any], xp: Any) -> None:
         if not written.written or target is None:
             continue
         if not is_writeable_array(target):
+            if isinstance(target, np.ndarray):
+                raise OperandError(f"{kernel.name}: {written.name!r} is read-only; pass a copy")
             raise OperandError(
-                f"{kernel.name}: {written.name!r} is a {type(target).__name__} that cannot be "
-                "written to; pass a writable array"
+                f"{kernel.name} writes to its outputs, and {written.name!r} would be an array of "
+                f"{xp.__name__}, none of which can be written to; pass numpy.asarray of each"
             )
         for other, array in zip(kernel.operands, operands, strict=True):
             if other is written or array is None:

@@ -54,8 +54,9 @@ class Registry(Generic[T]):
             return self.from_config(value)
         if not isinstance(value, str):
             if type(value) not in self._names:
+                what = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
                 raise InputError(
-                    f"{value!r} is no {self.kind}; pass an object or one of the names "
+                    f"{what} is no {self.kind}; pass an object or one of the names "
                     f"{', '.join(sorted(self))}"
                 )
             return value

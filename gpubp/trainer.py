@@ -62,6 +62,7 @@ class Trainer:
         network: the layers.
         loss: a name of ``gpubp.losses.LOSSES`` or a loss.
         optimizer: a name of ``gpubp.optimizers.OPTIMIZERS`` or an optimizer.
+        lr: the learning rate, in place of the optimizer's.
         schedule: a name of ``gpubp.schedules.SCHEDULES`` or a schedule.
         device: "auto", "cpu", "cuda" or "cuda:1"; "auto" also follows $GPUBP_DEVICE.
         backend: "cupy", "numba" or "numpy"; None takes the fastest that the device has.
@@ -94,6 +95,7 @@ class Trainer:
         optimizer: str | Optimizer = "adam",
         schedule: str | Schedule = "constant",
         *,
+        lr: float | None = None,
         device: str = "auto",
         backend: str | None = None,
         precision: str = "fp32",
@@ -115,6 +117,8 @@ class Trainer:
         self.network = network
         self.loss = LOSSES.get(loss)
         self.optimizer = OPTIMIZERS.get(optimizer)
+        if lr is not None:
+            self.optimizer = replace(self.optimizer, lr=lr)
         self.schedule = SCHEDULES.get(schedule)
         meaning.check_network(network, self.loss)
         self.seed = number
@@ -126,7 +130,7 @@ class Trainer:
         self._guard = Guard()
         self._settle(devices.resolve(device, backend), precision)
         self._engine: Engine | None = None
-        self._one_target = False  # targets came as a vector, so predictions go out as one
+        self._one_target = False  # it was trained on one target: predictions go out as a vector
         self.epoch = 0
         self.history = History()
         self.extra: dict[str, Any] = {}
@@ -285,6 +289,7 @@ class Trainer:
         except NonFiniteError as error:
             self._run = None  # it would only fail again
             engine.rewind()  # the sums of its epoch are not finite
+            loop.check_labels(on_device=True)
             raise self._explained(error) from None
         finally:
             # Kept for a save that follows, and for who takes the run up again.
@@ -310,8 +315,9 @@ class Trainer:
         """Return predictions for the rows of X (N, I).
 
         Returns:
-            softmax cross-entropy: (N,) int64 class ids; sigmoid cross-entropy: 0 or 1, int64, for
-            each output; other losses: values. One output comes as (N,) if the targets did.
+            softmax cross-entropy: int64 class ids, (N,). Sigmoid cross-entropy: 0 or 1, int64, for
+            each output, (N, K). Other losses: values, (N, K). (N, K) is (N,) where there is one
+            output, unless the network was never trained: then it is (N, 1).
 
         Raises:
             InputError: X can't be used, or the network was not trained yet.
@@ -336,6 +342,10 @@ class Trainer:
     @_on_device
     def predict_proba(self, X: Any) -> Any:
         """Return probabilities (N, K) for the rows of X (N, I), of a classifier.
+
+        Softmax cross-entropy: of K classes, in the order of their ids; a row sums to 1. Sigmoid
+        cross-entropy: of a 1 in each of K outputs, (N, 1) where there is one: that of a 0 is what
+        is left to 1, and is no column.
 
         Raises:
             InputError: X can't be used, or the loss is not one of classification.

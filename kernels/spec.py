@@ -171,7 +171,11 @@ def _losses() -> None:
         )
     smoothing = Scalar("smoothing", "float", 0.0, least=0, below=1)
     for name, target, meaning in (
-        ("softmax_cross_entropy", reads("labels", "B", "int64"), "the one-hot row of the label"),
+        (
+            "softmax_cross_entropy",
+            reads("labels", "B", "int64"),
+            "the one-hot row of the label, or NaN if that is not from 0 to K - 1",
+        ),
         ("softmax_cross_entropy_dense", reads("t", "B K", "wide"), "the target distribution"),
     ):
         add(

@@ -434,3 +434,19 @@ def check_squares(run, working, flushed=False):
         right = None if np.isnan(x) else exactly(x) ** 2
         # A number that is flushed is at most the smallest normal one.
         agree(squares, right, "float64", f"the square of {x}", lost=floor(working, flushed) ** 2)
+
+
+def check_labels(run, working):
+    """A label that is no class: the loss is NaN, and no other row's gradient is another for it."""
+    rng = np.random.default_rng(0)
+    for classes in (2, 5, 70):
+        z = rng.normal(size=(19, classes)).astype(WIDE[working])
+        labels = rng.integers(0, classes, 19)
+        right = evaluate(run, "softmax_cross_entropy", working, {}, z=z, labels=labels)
+        for row, label in ((0, classes), (7, -1), (18, 2**62), (3, -(2**62)), (17, 10**6)):
+            wrong = labels.copy()
+            wrong[row] = label
+            found = evaluate(run, "softmax_cross_entropy", working, {}, z=z, labels=wrong)
+            assert np.isnan(found["loss"][0]), f"label {label} of {classes} classes"
+            others = np.arange(19) != row
+            np.testing.assert_array_equal(found["dz"][others], right["dz"][others])

@@ -4,10 +4,10 @@ import re
 
 import numpy as np
 import pytest
-from networks import data
+from networks import data, make
 
-from gpubp import Activation, Dense, Dropout, Sequential, Trainer, files
-from gpubp.callbacks import Checkpoint, HistoryCSV
+from gpubp import Activation, Dense, Dropout, Sequential, Trainer, engine, files
+from gpubp.callbacks import Callback, Checkpoint, HistoryCSV
 from gpubp.errors import (
     CheckpointError,
     DeviceError,
@@ -198,6 +198,18 @@ def test_options_of_fit(options, words):
         (lambda: Activation("sigmoyd"), ("unknown activation", "'sigmoid'?")),
         (lambda: trainer(optimizer="adan"), ("unknown optimizer 'adan'", "'adam'?")),
         (lambda: trainer("huberr"), ("unknown loss 'huberr'", "'huber'?")),
+        # What other libraries call it.
+        (lambda: Dense(3, None), ("unknown activation None", "did you mean 'identity'?")),
+        (lambda: Dense(3, "ReLU"), ("unknown activation 'ReLU'", "did you mean 'relu'?")),
+        (lambda: Dense(3, "swish"), ("unknown activation 'swish'", "did you mean 'silu'?")),
+        (lambda: trainer("mse"), ("unknown loss 'mse'", "did you mean 'squared_error'?")),
+        (lambda: trainer("binary-crossentropy"), ("did you mean 'sigmoid_cross_entropy'?",)),
+        (lambda: trainer(optimizer="SGD"), ("unknown optimizer 'SGD'", "did you mean 'sgd'?")),
+        (lambda: trainer(optimizer=Adam), ("the class Adam is no optimizer; pass an object",)),
+        (lambda: trainer(precision="float32"), ("unknown precision", "did you mean 'fp32'?")),
+        (lambda: trainer(device="gpu"), ("unknown device 'gpu'", "did you mean 'cuda'?")),
+        (lambda: trainer(lr=0), ("Adam: lr must be a finite number above 0, got 0",)),
+        (lambda: trainer(lr="1e-3"), ("Adam: lr must be a finite number above 0",)),
         (lambda: trainer(schedule="cosin"), ("unknown schedule 'cosin'", "'cosine'?")),
         (
             lambda: trainer(precision="fp23"),
@@ -360,7 +372,38 @@ def test_every_error_is_of_the_family_and_of_the_built_in_kind():
         assert issubclass(error, kind)
 
 
-@pytest.mark.parametrize("label", [3, 99, -7, 10**6, -(2**62)])
+LABELS = [3, 99, -7, 10**6, -(2**62), 2**62]
+
+
+@pytest.mark.parametrize("way", ["numpy", "strict", "numba-1", "numba-3", "cuda"])
+@pytest.mark.parametrize("label", LABELS)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_labels_that_are_spoiled_during_an_epoch_end_it(label, precision, way, monkeypatch):
+    """By a callback of its progress, or by a thread; the parameters stay those of a step before."""
+    monkeypatch.setattr(engine, "_CHUNK_SECONDS", 0)  # progress is told after each step
+    steps = []
+    X = np.random.default_rng(0).normal(size=(40, 5))
+    y = np.arange(40) % 3
+
+    class Spoil(Callback):
+        def on_progress(self, trainer, progress):
+            steps.append(progress.steps_done)
+            (held,) = (e.data["y"] for e in trainer._engine._executables.values() if e.bound)
+            held[...] = label  # the user's own array, or the device's copy
+
+    if (way, precision) == ("strict", "bf16"):
+        pytest.skip("array-api-strict has no bfloat16")
+    trainer = make(way, Dense(8, "tanh"), Dense(3), precision=precision)
+    with pytest.raises(InputError, match=f"y has {label} at row 0, which it had not") as caught:
+        trainer.fit(X, y, epochs=9, batch_size=4, callbacks=[Spoil()])
+    assert "give fit a copy" in str(caught.value)
+    assert steps == [1]
+    assert (trainer.epoch, trainer.step) == (0, 1)
+    assert np.isfinite(trainer.parameters()).all()
+    trainer.fit(X, np.arange(40) % 3, batch_size=4)
+
+
+@pytest.mark.parametrize("label", LABELS)
 @pytest.mark.parametrize("backend", ["numpy", "numba"])
 @pytest.mark.parametrize("held_out", [True, False])
 def test_labels_that_a_callback_spoils_are_found_before_the_next_epoch(label, backend, held_out):

@@ -137,6 +137,7 @@ def test_a_parameter_with_nothing_but_corners_does_not_pass() -> None:
     assert "inconclusive in W1: corners and the rounding of the loss left nothing" in str(report)
 
 
+@pytest.mark.filterwarnings("ignore:y has values from .* train on")
 @pytest.mark.parametrize("factor", [1.0, 1.5, 0.0])
 def test_what_the_rounding_of_a_huge_loss_hides_is_inconclusive(
     factor: float, monkeypatch: pytest.MonkeyPatch
@@ -153,6 +154,7 @@ def test_what_the_rounding_of_a_huge_loss_hides_is_inconclusive(
     assert str(report).splitlines()[-1].startswith("inconclusive in W1, b1, W2, b2: ")
 
 
+@pytest.mark.filterwarnings("ignore:y has values from .* train on")
 @pytest.mark.parametrize("factor", [1.0, 1.5, 0.0])
 def test_a_large_loss_hides_nothing_while_its_slopes_are_larger(
     factor: float, monkeypatch: pytest.MonkeyPatch

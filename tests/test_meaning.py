@@ -53,6 +53,19 @@ def test_targets_out_of_reach_are_warned_of(function, low, high) -> None:
         trainer.fit(X, y)
 
 
+@pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "huber"])
+@pytest.mark.parametrize(("low", "high"), [(-2e5, 3e5), (1990, 2020), (0, 1e-6), (-1e-4, 1e-9)])
+def test_targets_of_another_size_than_outputs_are_advised_on(loss, low, high) -> None:
+    y = np.linspace(low, high, 20)
+    trainer = Trainer(Sequential(Dense(1)), loss, backend="numpy")
+    with pytest.warns(UserWarning, match=r"train on \(y - mean\) / std of the targets") as caught:
+        trainer.fit(X, y)
+    assert f"values from {low:g} to {high:g}" in str(caught[0].message)
+    assert caught[0].filename == __file__
+    trainer.fit(X, (y - y.mean()) / y.std())
+    trainer.evaluate(X, y)
+
+
 def test_rows_that_are_no_distributions_are_warned_of() -> None:
     trainer = Trainer(Sequential(Dense(2)), backend="numpy")
     trainer.fit(X, np.tile([0.25, 0.75], (20, 1)))

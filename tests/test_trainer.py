@@ -11,7 +11,7 @@ from gpubp.callbacks import Callback
 from gpubp.engine import Engine
 from gpubp.errors import CopyWarning, InputError
 from gpubp.losses import SquaredError
-from gpubp.optimizers import SGD, Momentum
+from gpubp.optimizers import SGD, Adam, Momentum
 from gpubp.schedules import StepDecay
 from gpubp.streams import VALIDATION_SPLIT
 
@@ -191,6 +191,28 @@ def test_targets_given_as_a_vector_come_back_as_one(backend):
     column.fit(X, y)
     assert vector.predict(X).shape == (37,)
     np.testing.assert_array_equal(vector.parameters(), column.parameters())
+
+
+def test_the_learning_rate_stands_in_place_of_the_optimizers():
+    network = Sequential(Dense(2))
+    assert Trainer(network, lr=0.25).optimizer == Adam(lr=0.25)
+    assert Trainer(network, optimizer="sgd", lr=0.25).optimizer == SGD(lr=0.25)
+    mine = Momentum(lr=0.5, momentum=0.3)
+    assert Trainer(network, optimizer=mine, lr=0.25).optimizer == Momentum(lr=0.25, momentum=0.3)
+    assert mine.lr == 0.5
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "sigmoid_cross_entropy"])
+def test_the_shapes_of_predictions(loss):
+    X, y = data(rows=37)
+    trainer = Trainer(Sequential(Dense(1)), loss, backend="numpy")
+    trainer.initialize(X.shape[1])
+    assert trainer.predict(X).shape == (37, 1)
+    trainer.fit(X, (y == 1).astype(np.float64))
+    assert trainer.predict(X).shape == (37,)
+    assert trainer.forward(X).shape == (37, 1)
+    if trainer.loss.classifies:
+        assert trainer.predict_proba(X).shape == (37, 1)
 
 
 @both

@@ -42,6 +42,8 @@ __device__ inline float widen(bfloat16 x) {
   return __uint_as_float(static_cast<unsigned>(x.bits) << 16);
 }
 
+__device__ inline float not_a_number() { return __uint_as_float(0x7fc00000u); }
+
 // Rounds to nearest, ties to even; NaN stays NaN.
 __device__ inline bfloat16 round_to_bfloat16(float x) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800

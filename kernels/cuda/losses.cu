@@ -120,9 +120,14 @@ ELEMENTWISE(poisson, NONE, Poisson())
 ELEMENTWISE(sigmoid_cross_entropy, NONE, SigmoidCrossEntropy())
 
 // The probabilities p that a row of logits is compared with: of one class, or given.
+template <class W>
 struct OneHot {
   const i64* labels;
-  __device__ int operator()(i64 row, i64 k) const { return k == labels[row]; }
+  i64 K;
+  __device__ W operator()(i64 row, i64 k) const {
+    const i64 label = labels[row];
+    return label >= 0 && label < K ? W(k == label) : W(not_a_number());
+  }
 };
 
 template <class W>
@@ -178,7 +183,7 @@ __global__ void softmax_cross_entropy(const Z* z, const i64* labels, const Wide<
                                       const bool* mask, double* loss, T* dz, i64 B, i64 K,
                                       double smoothing, double scale, double* partials,
                                       unsigned* tickets) {
-  cross_entropy(OneHot{labels}, z, weights, mask, loss, dz, B, K, smoothing, scale, partials,
+  cross_entropy(OneHot<Wide<T>>{labels, K}, z, weights, mask, loss, dz, B, K, smoothing, scale, partials,
                 tickets);
 }
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from numba import carray, njit, types
 from numba.extending import overload
 
@@ -216,6 +217,8 @@ def softmax_cross_entropy(
         for r in range(end - start):
             if _counts(mask, weights, start + r):
                 label, weight = labels[start + r], _weight(weights, start + r, scale)
+                if not 0 <= label < classes:  # who owns the array may have changed it meanwhile
+                    label, weight = 0, np.nan
                 mass[r] = weight
                 score = lines[label, r] if classes <= FEW else x[r, label]
                 sum_loss -= weight * (1 - smoothing) * score
@@ -224,7 +227,9 @@ def softmax_cross_entropy(
         loss[0] += sum_loss + _softmax(x, lines, totals, rests, sums, mass, smoothing)
         for r in range(end - start):
             if _counts(mask, weights, start + r):
-                x[r, labels[start + r]] -= mass[r] * like(1 - smoothing, mass[r])
+                label = labels[start + r]
+                if 0 <= label < classes:
+                    x[r, label] -= mass[r] * like(1 - smoothing, mass[r])
             else:
                 x[r, :] = 0
 

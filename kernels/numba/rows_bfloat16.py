@@ -57,8 +57,11 @@ def softmax_cross_entropy(
         if (mask is not None and not mask[i]) or (weights is not None and weights[i] == 0):
             dz[i, :] = 0
             continue
+        label = labels[i]
+        if not 0 <= label < classes:  # who owns the array may have changed it meanwhile
+            label, weight = 0, np.nan
         top, total, log_total, plain = _sums(z[i])
-        loss_i = log_total - (1 - smoothing) * minus(z[i, labels[i]], top)
+        loss_i = log_total - (1 - smoothing) * minus(z[i, label], top)
         if smoothing != 0:
             loss_i -= smoothing / classes * plain
         sum_loss += weight * loss_i
@@ -66,7 +69,7 @@ def softmax_cross_entropy(
         kept = _F(weight * (1 - smoothing))
         for k in range(classes):
             d = exp(minus(z[i, k], top)) * share - rest
-            dz[i, k] = d - kept if k == labels[i] else d
+            dz[i, k] = d - kept if k == label else d
     loss[0] += sum_loss
 
 

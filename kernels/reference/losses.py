@@ -120,6 +120,8 @@ def softmax_cross_entropy(
     xp = array_namespace(z, labels)
     classes = xp.arange(z.shape[1], dtype=labels.dtype, device=device(labels))
     p = xp.astype(labels[:, None] == classes, z.dtype)
+    known = (labels >= 0) & (labels < z.shape[1])
+    p = xp.where(known[:, None], p, xp.nan)
     softmax_cross_entropy_dense(z, p, weights, mask, loss, dz, smoothing=smoothing, scale=scale)
 
 

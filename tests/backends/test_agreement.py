@@ -19,7 +19,8 @@ from gpubp.optimizers import OPTIMIZERS
 
 # How far parameters may be apart after a run of the cases below, relative to the largest. A step
 # adds a few roundings, and Adam's division by √v can make one of a tiny gradient large. What fusion
-# joins is rounded less often in bfloat16; NumPy joins nothing.
+# joins is rounded less often in bfloat16; NumPy joins nothing, so another way may also be nearer to
+# float32 than NumPy is.
 TOLERANCE = {"fp32": 5e-6, "fp64": 2e-13, "bf16": 1.5e-2}
 # Of CUDA's exp and tanh the last two bits are not certain, and its products sum in another order.
 LOOSER = {"cuda": 4}
@@ -112,8 +113,12 @@ def test_the_same_parameters(name, precision, monkeypatch):
     split_all(monkeypatch)
     expected = results(CASES[name], "numpy", precision)
     assert np.isfinite(expected["parameters"]).all()
+    wide = results(CASES[name], "numpy", "fp32") if precision == "bf16" else expected
+    rounding = {what: np.abs(value - expected[what]).max() for what, value in wide.items()}
     for way in WAYS:
         for what, value in results(CASES[name], way, precision).items():
+            if precision == "bf16" and np.abs(value - wide[what]).max() <= rounding[what]:
+                continue
             allowed = TOLERANCE[precision] * LOOSER.get(way, 1)
             size = max(np.abs(expected[what]).max(), 1.0)
             np.testing.assert_allclose(

@@ -114,6 +114,7 @@ def test_the_first_layer_that_went_wrong_is_named(way):
 
 
 @every_way
+@pytest.mark.filterwarnings("ignore:y has values from .* train on")
 def test_a_huge_target_overflows_the_loss_only(way):
     X, y = data("squared_error", rows=8, outputs=1)
     y[3] = 3e38

@@ -103,7 +103,7 @@ def test_losses_grow_with_the_unit(loss, power):
     ],
 )
 def test_which_epoch_is_kept(gpubp, options, said):
-    rates = ("--lr", "0.5", "--schedule", "constant")
+    rates = ("--lr", "1", "--schedule", "constant")
     options = ("iris", "--hidden", "8", "--epochs", "12", *rates, *options)
     result = gpubp("train", *options, "--backend", "numpy")
     trainer = Trainer.load(RUN / "model.safetensors")

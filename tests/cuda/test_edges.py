@@ -46,6 +46,11 @@ def test_squares(driver, working):
     edges.check_squares(partial(run, driver), working, flushed(driver))
 
 
+@pytest.mark.parametrize("working", edges.WIDE)
+def test_labels_that_are_no_classes(driver, working):
+    edges.check_labels(partial(run, driver), working)
+
+
 @pytest.mark.parametrize("name", [k.name for k in KERNELS.values() if k.family == "loss"])
 def test_a_row_without_weight_is_left_out(driver, name):
     rng = np.random.default_rng(0)

@@ -41,3 +41,9 @@ def test_gradients(way, kernel, working):
 @pytest.mark.parametrize("working", edges.WIDE)
 def test_squares(way, working):
     edges.check_squares(partial(run, way), working)
+
+
+@every_way
+@pytest.mark.parametrize("working", edges.WIDE)
+def test_labels_that_are_no_classes(way, working):
+    edges.check_labels(partial(run, way), working)
