@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from gpubp.history import History
     from gpubp.trainer import Trainer
 
-_CSV_SECONDS = 1.0  # between two writings of a history file, which is written whole each time
+# Between two writings of a history file, which is written whole each time, in seconds and in the
+# times that the last one took.
+_CSV_SECONDS, _PAUSE = 1.0, 20
 _COUNT = Rule(least=0, whole=True)
 _LINE_SECONDS = 0.1  # between two drawings of the live line
 
@@ -308,20 +310,28 @@ class Checkpoint(Callback):
         every: epochs from one save to the next.
         best: the name of a number of the records; the model of its best epoch is kept beside, as
             ``model.best.gpubp`` for the path ``model.gpubp``.
+        seconds: the least from one save to the next, for epochs that take less time than a save.
 
     Raises:
-        InputError: ``every`` is no whole number of at least 1.
+        InputError: ``every`` is no whole number of at least 1, or ``seconds`` none of at least 0.
         SaveError: the path cannot be written to; said before the first epoch.
     """
 
     last = True
 
     def __init__(
-        self, path: str | os.PathLike[str], every: int = 1, best: str | None = None
+        self,
+        path: str | os.PathLike[str],
+        every: int = 1,
+        best: str | None = None,
+        *,
+        seconds: float = 0.0,
     ) -> None:
         self.path = Path(path)
         self.best_path = self.path.with_stem(f"{self.path.stem}.best")
         self.every = Rule(least=1, whole=True).check("every", every)
+        self.seconds = Rule(least=0).check("seconds", seconds)
+        self._due = -math.inf
         self._best = None if best is None else _Best(best)
         self.key = "" if best is None else f"checkpoint:{best}"
         self._restored = False
@@ -333,13 +343,15 @@ class Checkpoint(Callback):
             if not self._restored:
                 self._best.forget()
         self._restored = False
+        self._due = -math.inf
         return None
 
     def on_epoch_end(self, trainer: Trainer, record: Record) -> bool | None:  # noqa: D102
         if self._best is not None and self._best.improves(record):
             trainer.save(self.best_path)
-        if record["epoch"] % self.every == 0:
+        if record["epoch"] % self.every == 0 and time.monotonic() >= self._due:
             trainer.save(self.path)
+            self._due = time.monotonic() + self.seconds
         return None
 
     def on_fit_end(self, trainer: Trainer) -> None:  # noqa: D102
@@ -357,24 +369,28 @@ class Checkpoint(Callback):
 class HistoryCSV(Callback):
     """Keeps the history in a CSV file, written anew about once a second and at the end.
 
+    Where that takes long, of a long history, it is written more seldom: a twentieth of the time at
+    most.
+
     Raises:
         SaveError: the path cannot be written to; said before the first epoch.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._written = -math.inf
+        self._due = -math.inf
 
     def on_fit_start(self, trainer: Trainer, run: Run) -> bool | None:  # noqa: D102
         files.check_writable(self.path)
-        self._written = -math.inf
+        self._due = -math.inf
         return None
 
     def on_epoch_end(self, trainer: Trainer, record: Record) -> bool | None:  # noqa: D102
-        now = time.monotonic()
-        if now >= self._written + _CSV_SECONDS:
+        began = time.monotonic()
+        if began >= self._due:
             self.shown(trainer).to_csv(self.path)
-            self._written = now
+            now = time.monotonic()
+            self._due = now + max(_CSV_SECONDS, _PAUSE * (now - began))
         return None
 
     def on_fit_end(self, trainer: Trainer) -> None:  # noqa: D102

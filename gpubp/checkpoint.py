@@ -19,9 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubp import files
-from gpubp.errors import CheckpointError, InputError
+from gpubp.errors import CheckpointError, InputError, SaveError
 
-VERSION = 1
+VERSION = 2
+READ = ("1", "2")  # versions whose documents can be read; 1 had the history in its document
+_HEADER = 100_000_000  # bytes, of which no safetensors reads more
 DTYPES = (
     "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
     "float16", "float32", "float64", "complex64",
@@ -41,7 +43,8 @@ def save(
 
     Raises:
         InputError: a tensor's name or dtype, or a value in the document, cannot be stored.
-        SaveError: the file could not be written; what was there before is still there.
+        SaveError: the file could not be written, or the document is too large to be read again;
+            what was there before is still there.
     """
     from safetensors.numpy import save as serialize  # noqa: PLC0415 (keeps the import light)
 
@@ -60,7 +63,15 @@ def save(
         body = json.dumps({"document": document, "sha256": digests})
     except (TypeError, ValueError) as error:
         raise InputError(f"cannot store the document as JSON: {error}") from error
-    files.write(path, serialize(arrays, {"gpubp": f"{VERSION} {_digest(body)} {body}"}))
+    data = serialize(arrays, {"gpubp": f"{VERSION} {_digest(body)} {body}"})
+    header = int.from_bytes(data[:8], "little")
+    if header > _HEADER:
+        raise SaveError(
+            f"cannot write {os.fspath(path)}: what describes the model takes {header:,} bytes, of "
+            f"which {_HEADER:,} could be read again; keep less in 'extra' and in the states of "
+            "callbacks. What was there before is untouched"
+        )
+    files.write(path, data)
 
 
 def load(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
@@ -116,7 +127,7 @@ def _body(data: bytes) -> dict[str, dict[str, Any]]:
 
 
 def _check_version(version: str) -> None:
-    if version == str(VERSION):
+    if version in READ:
         return
     if not version.isdecimal():
         raise _Problem(f"the file is corrupt (version {version!r}); {_RESTORE}")
@@ -126,7 +137,8 @@ def _check_version(version: str) -> None:
         else ("older", "load it with the gpubp that wrote it, or train again")
     )
     raise _Problem(
-        f"format version {version} is {age} than the {VERSION} that this gpubp reads; {remedy}"
+        f"format version {version} is {age} than those that this gpubp reads, "
+        f"{' and '.join(READ)}; {remedy}"
     )
 
 

@@ -25,7 +25,7 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     "schedule": dict, "precision": str, "seed": int, "regularization": dict, "backend": str,
     "threads": int, "gemm": str, "shares": (int, type(None)), "share_by": str, "choices": dict,
     "epoch": int, "progress": dict, "run": (dict, type(None)), "first_step": int,
-    "schedule_state": dict, "callbacks": dict, "history": list, "extra": dict,
+    "schedule_state": dict, "callbacks": dict, "history": (dict, list), "extra": dict,
 }  # fmt: skip
 _RUN = ("first_epoch", "epochs", "steps_per_epoch", "batch_size", "rows")
 _PROGRESS = ("step", "row", "loss_of_rows", "sums")
@@ -56,12 +56,25 @@ def check(document: Mapping[str, Any]) -> None:
     for key, values in document["callbacks"].items():
         if not isinstance(values, dict):
             raise InputError(f"the state of callback {key!r} is {_short(values)}")
-    if not all(isinstance(record, dict) for record in document["history"]):
-        raise InputError("a record of the history is no object")
-    _check_counters(document)
+    _check_counters(document, _records(document["history"]))
 
 
-def _check_counters(document: Mapping[str, Any]) -> None:
+def _records(history: dict[str, Any] | list[Any]) -> int:
+    """Return how many records a history has; in format 1 it is a list of them."""
+    if isinstance(history, list):
+        if not all(isinstance(record, dict) for record in history):
+            raise InputError("a record of the history is no object")
+        return len(history)
+    _check_names("the history", history, ("records", "columns"))
+    names = history["columns"]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"the columns of the history are {_short(names)}")
+    if len(set(names)) != len(names):
+        raise InputError("the history has two columns of one name")
+    return _COUNT.check("records", history["records"])
+
+
+def _check_counters(document: Mapping[str, Any], records: int) -> None:
     progress = document["progress"]
     _check_names("progress", progress, _PROGRESS)
     epoch = _COUNT.check("epoch", document["epoch"])
@@ -84,10 +97,10 @@ def _check_counters(document: Mapping[str, Any]) -> None:
             and (rest == 0 or row == run.rows)
             and step == first + done * run.steps_per_epoch + minibatches
         )
-    if not agree or len(document["history"]) > epoch:
+    if not agree or records > epoch:
         raise InputError(
             f"its counters disagree: epoch {epoch}, step {step}, row {row}, first step {first}, "
-            f"run {document['run']}, {len(document['history'])} records"
+            f"run {document['run']}, {records} records"
         )
 
 
@@ -127,6 +140,28 @@ def check_tensors(
             raise InputError(f"tensor {name} is {tensor.dtype} of shape {tensor.shape}")
         if not np.isfinite(tensor).all():
             raise InputError(f"tensor {name} is not finite")
+
+
+def check_history(
+    history: Mapping[str, Any] | list[Any], columns: Mapping[str, Any], prefix: str
+) -> None:
+    """Check that tensors are the columns of a history that :func:`check` has seen.
+
+    The names of them all begin with ``prefix``.
+
+    Raises:
+        InputError: one is missing or too many, or of another length or dtype.
+    """
+    count = 0 if isinstance(history, list) else len(history["columns"])
+    wanted = {f"{prefix}{number}" for number in range(count)}
+    wrong = sorted(columns.keys() - wanted - {f"{name}.there" for name in wanted})
+    wrong += sorted(wanted - columns.keys())
+    if wrong:
+        raise InputError(f"tensors {', '.join(wrong[:5])} are missing or too many")
+    for name, tensor in columns.items():
+        dtypes = (np.int64, np.float64) if name in wanted else (np.bool_,)
+        if tensor.shape != (history["records"],) or tensor.dtype not in dtypes:
+            raise InputError(f"tensor {name} is {tensor.dtype} of shape {tensor.shape}")
 
 
 def _check_names(what: str, values: Mapping[str, Any], names: Any) -> None:

@@ -12,7 +12,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -34,10 +34,14 @@ _NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)  # a file system that
 def write(path: str | os.PathLike[str], data: bytes) -> None:
     """Make ``data`` the content of the file at ``path``; a link is followed, and stays one.
 
+    A file that is there keeps its permissions: who may read a new one is up to the umask.
+
     Raises:
         SaveError: it could not be written; what was there before is still there.
     """
     with _replacing(path) as (file, temporary, target):
+        with suppress(FileNotFoundError):
+            os.fchmod(file.fileno(), stat.S_IMODE(target.stat().st_mode))  # before it has content
         file.truncate(0)
         file.write(data)
         file.flush()

@@ -9,6 +9,7 @@ import math
 import numbers
 import os
 import sys
+from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -29,11 +30,56 @@ _TRAIN, _VALIDATION = "#0072b2", "#d55e00"  # blue and vermilion of Okabe & Ito'
 _DECADES = 2  # a range that is wider than this gets a logarithmic axis
 
 
+class _Column:
+    """A number of every epoch: whole ones, or floats as soon as one is; with gaps."""
+
+    def __init__(self, gaps: int = 0) -> None:
+        self.values = array("q", bytes(8 * gaps))
+        self.there = bytearray(gaps)
+
+    @classmethod
+    def of(cls, values: NDArray[Any], there: NDArray[np.bool_] | None) -> _Column:
+        """Return the column of values, all there if ``there`` is None."""
+        column = cls()
+        column.values = array("q" if values.dtype == np.int64 else "d", values.tobytes())
+        column.there = bytearray(b"\1" * len(values) if there is None else there.tobytes())
+        return column
+
+    def append(self, value: float | int | None) -> None:
+        """Add the number of one more epoch; None is a gap."""
+        if isinstance(value, float) and self.values.typecode == "q":
+            self.values = array("d", self.values)
+        self.values.append(0 if value is None else value)
+        self.there.append(value is not None)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Column) or self.there != other.there:
+            return False
+        return np.array_equal(self.array(), other.array(), equal_nan=True)
+
+    __hash__ = None  # type: ignore[assignment]  # it grows
+
+    def __getitem__(self, index: int) -> float | int | None:
+        return self.values[index] if self.there[index] else None
+
+    def array(self) -> NDArray[Any]:
+        """Return a copy of the values, 0 in gaps."""
+        return np.array(self.values)
+
+    def mask(self) -> NDArray[np.bool_]:
+        """Return where there are values."""
+        return np.frombuffer(bytes(self.there), np.bool_)
+
+
 class History:
-    """The records of a training run, in the order of its epochs."""
+    """The records of a training run, in the order of its epochs, kept by columns.
+
+    A column holds whole numbers, or floats if any of its numbers is one.
+    """
 
     def __init__(self) -> None:
-        self._records: list[Record] = []
+        self._columns: dict[str, _Column] = {}
+        self._count = 0
 
     @classmethod
     def from_records(cls, records: Iterable[Mapping[str, float]]) -> History:
@@ -43,36 +89,65 @@ class History:
             history.append(record)
         return history
 
+    @classmethod
+    def from_columns(
+        cls, count: int, columns: Mapping[str, tuple[NDArray[Any], NDArray[np.bool_] | None]]
+    ) -> History:
+        """Return the history of columns, int64 or float64 each; the inverse of :meth:`columns`."""
+        history = cls()
+        history._count = count
+        history._columns = {name: _Column.of(*column) for name, column in columns.items()}
+        return history
+
+    def columns(self) -> dict[str, tuple[NDArray[Any], NDArray[np.bool_] | None]]:
+        """Return of each column its values, and where there are any; None for everywhere."""
+        return {
+            name: (column.array(), None if all(column.there) else column.mask())
+            for name, column in self._columns.items()
+        }
+
     def append(self, record: Mapping[str, float]) -> None:
         """Add the record of one more epoch; NumPy scalars become plain numbers.
 
         Raises:
-            InputError: a name is not a string or a value not a number.
+            InputError: a name is not a string, a value not a number, or a whole one beyond int64.
         """
         plain: Record = {}
         for name, value in record.items():
             if not isinstance(name, str) or not isinstance(value, numbers.Real):
                 raise InputError(f"a record holds numbers by name, got {name!r}: {value!r}")
             plain[name] = int(value) if isinstance(value, numbers.Integral) else float(value)
-        self._records.append(plain)
+            if isinstance(plain[name], int) and not -(2**63) <= value < 2**63:
+                raise InputError(f"a record holds whole numbers of int64, got {name!r}: {value!r}")
+        for name in plain:
+            if name not in self._columns:
+                self._columns[name] = _Column(gaps=self._count)
+        for name, column in self._columns.items():
+            column.append(plain.get(name))
+        self._count += 1
 
     @property
     def records(self) -> list[Record]:
         """The records as new dictionaries: JSON values."""
-        return [dict(record) for record in self._records]
+        return list(self)
 
     def __len__(self) -> int:
-        return len(self._records)
+        return self._count
 
     def __iter__(self) -> Iterator[Record]:
-        return iter(self.records)
+        return map(self.__getitem__, range(self._count))
 
     def __getitem__(self, index: int) -> Record:
         """Return the record at an index, such as -1 for the last epoch."""
-        return dict(self._records[index])
+        index = range(self._count)[index]
+        found = ((name, column[index]) for name, column in self._columns.items())
+        return {name: value for name, value in found if value is not None}
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, History) and self._records == other._records
+        if not isinstance(other, History) or len(self) != len(other):
+            return False
+        mine, its = self._columns, other._columns
+        return mine.keys() == its.keys() and all(column == its[n] for n, column in mine.items())
 
     __hash__ = None  # type: ignore[assignment]  # its records change
 
@@ -82,7 +157,7 @@ class History:
     @property
     def names(self) -> list[str]:
         """The names of the columns, in the order of their first appearance."""
-        return list(dict.fromkeys(name for record in self._records for name in record))
+        return list(self._columns)
 
     def column(self, name: str) -> NDArray[np.float64]:
         """Return one number of every epoch, NaN where there is none.
@@ -90,9 +165,10 @@ class History:
         Raises:
             InputError: no record has that name.
         """
-        if name not in self.names:
+        if name not in self._columns:
             raise unknown_name("column of the history", name, self.names)
-        return np.array([record.get(name, math.nan) for record in self._records], np.float64)
+        column = self._columns[name]
+        return np.where(column.mask(), column.array().astype(np.float64), math.nan)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write a header and a line an epoch, every digit kept; missing numbers stay empty.
@@ -103,7 +179,7 @@ class History:
         text = io.StringIO()
         writer = csv.DictWriter(text, self.names, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(self._records)
+        writer.writerows(self)
         files.write(path, text.getvalue().encode())
 
     def plot(self, path: str | os.PathLike[str], *, kept: int | None = None) -> None:

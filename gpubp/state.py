@@ -35,6 +35,7 @@ _SHARING = ("threads", "gemm", "shares", "share_by")
 
 _STATE = "optimizer."  # prefixes of the tensors that are not parameters
 _CALLBACK = "callback."
+_HISTORY = "history."
 
 
 def collect(trainer: Trainer) -> tuple[Tensors, dict[str, Any]]:
@@ -45,7 +46,7 @@ def collect(trainer: Trainer) -> tuple[Tensors, dict[str, Any]]:
     """
     engine = trainer._trained()
     tensors, values = _tensors(trainer, engine)
-    return tensors, _described(trainer) | {
+    return tensors | _columns(trainer.history), _described(trainer) | {
         "features": engine.features,
         "one_target": trainer._one_target,
         "choices": trainer._backend.choices(),
@@ -55,9 +56,30 @@ def collect(trainer: Trainer) -> tuple[Tensors, dict[str, Any]]:
         "first_step": trainer._first_step,
         "schedule_state": trainer._active_schedule.state(),
         "callbacks": values,
-        "history": list(trainer.history.records),
+        "history": {"records": len(trainer.history), "columns": trainer.history.names},
         "extra": trainer.extra,
     }
+
+
+def _columns(history: History) -> Tensors:
+    """Return the columns of a history by their numbers: any text may be the name of one."""
+    tensors: Tensors = {}
+    for number, (values, there) in enumerate(history.columns().values()):
+        tensors[f"{_HISTORY}{number}"] = values
+        if there is not None:
+            tensors[f"{_HISTORY}{number}.there"] = there
+    return tensors
+
+
+def _history(tensors: Tensors, kept: Mapping[str, Any] | list[dict[str, float]]) -> History:
+    """Return the history of a document, which in format 1 has its records itself."""
+    if isinstance(kept, list):
+        return History.from_records(kept)
+    columns = {
+        name: (tensors[f"{_HISTORY}{number}"], tensors.get(f"{_HISTORY}{number}.there"))
+        for number, name in enumerate(kept["columns"])
+    }
+    return History.from_columns(kept["records"], columns)
 
 
 def kept(trainer: Trainer) -> tuple[Tensors, dict[str, Any]]:
@@ -167,9 +189,14 @@ def rebuild(
         )
     with _describing(path):
         settings = _settings(document)
-        numbers = {name: tensor for name, tensor in tensors.items() if not _is_callbacks(name)}
+        columns = {name: tensor for name, tensor in tensors.items() if name.startswith(_HISTORY)}
+        checks.check_history(document["history"], columns, _HISTORY)
+        others = {
+            name: tensor for name, tensor in tensors.items()
+            if not _is_callbacks(name) and name not in columns
+        }  # fmt: skip
         checks.check_tensors(
-            settings["network"], settings["optimizer"], document["features"], numbers, _STATE
+            settings["network"], settings["optimizer"], document["features"], others, _STATE
         )
         choices = dict(document["choices"])
     if (threads, shares, share_by) != (None, None, None) or precision not in (None, saved):
@@ -237,7 +264,7 @@ def _restore(trainer: Trainer, tensors: Tensors, document: Mapping[str, Any]) ->
     with engine.backend.active():
         _restore_numbers(engine, tensors, document)
     trainer.epoch = int(document["epoch"])
-    trainer.history = History.from_records(document["history"])
+    trainer.history = _history(tensors, document["history"])
     trainer.extra = dict(document["extra"])
     trainer._one_target = bool(document["one_target"])
     trainer._run = None if document["run"] is None else checks.run_of(document["run"])

@@ -1,6 +1,6 @@
 """Model files with right digests whose document says something else: run as a process, a fuzzer.
 
-``python crafted.py SEED COUNT`` loads and, where that is accepted, resumes so many mutations of two
+``python crafted.py SEED COUNT`` loads and, where that is accepted, resumes so many mutations of
 documents on two backends, under a limit of memory. It prints one line for what was found and exits
 with 1 at the first mutation that is neither refused as a CheckpointError nor trains to finite
 parameters, within its time.
@@ -64,6 +64,9 @@ def seeds() -> list[tuple[dict[str, Any], dict[str, Any]]]:
         except KeyboardInterrupt:
             tensors, document = state.collect(trainer)
         made.append((tensors, json.loads(json.dumps(document))))
+    # The last one again as format 1 had it, with the history in the document.
+    others = {name: tensor for name, tensor in tensors.items() if not name.startswith("history.")}
+    made.append((others, json.loads(json.dumps(document | {"history": trainer.history.records}))))
     return made
 
 

@@ -100,7 +100,7 @@ def test_the_same_content_is_the_same_file(tmp_path: Path, saved: Path) -> None:
 def test_other_tools_can_read_it(saved: Path) -> None:
     with safe_open(saved, framework="np") as file:
         version, digest, body = file.metadata()["gpubp"].split(" ", 2)
-        assert version == "1"
+        assert version == "2"
         assert digest == hashlib.sha256(body.encode()).hexdigest()
         assert json.loads(body)["document"] == DOCUMENT
         np.testing.assert_array_equal(file.get_tensor("W"), SMALL["W"])
@@ -143,7 +143,7 @@ def test_arbitrary_damage_is_noticed(
         refusal(path, damaged)
 
 
-def entry(body: str | None = None, version: str = "1", digest: str | None = None) -> dict[str, str]:
+def entry(body: str | None = None, version: str = "2", digest: str | None = None) -> dict[str, str]:
     """Return the metadata of a file of ``SMALL``, right but for what is given."""
     if body is None:
         digests = {name: checkpoint._tensor_digest(array) for name, array in SMALL.items()}
@@ -165,7 +165,7 @@ def test_the_crafted_files_below_differ_from_good_ones_only_as_they_say(saved: P
         (None, "safetensors file, but not a gpubp model"),
         ({}, "safetensors file, but not a gpubp model"),
         ({"format": "pt"}, "safetensors file, but not a gpubp model"),
-        (entry(version="2"), "version 2 is newer than the 1 .* upgrade gpubp"),
+        (entry(version="3"), "version 3 is newer than those .*, 1 and 2; upgrade gpubp"),
         (entry(version="0"), "version 0 is older"),
         (entry(version="one"), "corrupt .version 'one'"),
         ({"gpubp": ""}, "corrupt .version ''"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -50,6 +51,26 @@ def test_new_files_have_the_usual_permissions(tmp_path: Path) -> None:
     files.write(tmp_path / "ours", NEW)
     (tmp_path / "usual").write_bytes(NEW)
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664, 0o400])
+def test_a_replaced_file_keeps_its_permissions(target: Path, mode: int) -> None:
+    """Whatever those of a file are that a killed process left behind."""
+    target.with_name(".model.bin.tmp").write_bytes(b"x")
+    target.chmod(mode)
+    seen = []
+    sync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        seen.append(stat.S_IMODE(os.fstat(descriptor).st_mode))
+        sync(descriptor)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files.os, "fsync", watched)
+        files.write(target, NEW)
+    assert stat.S_IMODE(target.stat().st_mode) == mode
+    assert seen[0] == mode
+    assert target.read_bytes() == NEW
 
 
 def test_a_link_stays_a_link(target: Path) -> None:

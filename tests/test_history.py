@@ -21,10 +21,11 @@ from matplotlib.image import imread
 from gpubp.errors import InputError, SaveError
 from gpubp.history import History, larger_is_better
 
+wholes = st.integers(-(2**63), 2**63 - 1)
 records = st.lists(
     st.fixed_dictionaries(
         {"epoch": st.integers(1, 1000), "loss": st.floats(allow_nan=False)},
-        optional={"val_loss": st.floats(allow_nan=False), "a,\n\"b": st.integers()},
+        optional={"val_loss": st.floats(allow_nan=False), "a,\n\"b": wholes},
     ),
     max_size=5,
 )  # fmt: skip
@@ -59,6 +60,19 @@ def test_records_round_trip_through_json(rows: list[dict[str, float]]) -> None:
     assert History.from_records(json.loads(json.dumps(history.records))) == history
     assert len(history) == len(rows)
     assert list(history) == rows
+
+
+def test_a_column_with_a_float_holds_floats() -> None:
+    history = History.from_records([{"a": 1}, {}, {"a": 0.5}, {"a": 2}])
+    assert repr(history.records) == "[{'a': 1.0}, {}, {'a': 0.5}, {'a': 2.0}]"
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**400])
+def test_whole_numbers_have_an_end(number: int) -> None:
+    history = History.from_records([{"a": 2**63 - 1}])
+    with pytest.raises(InputError, match="whole numbers of int64, got 'a'"):
+        history.append({"b": 1, "a": number})
+    assert history.records == [{"a": 2**63 - 1}]
 
 
 @given(records)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import gpubp
+from gpubp import callbacks
 from gpubp.callbacks import Checkpoint, EarlyStopping
 from gpubp.errors import InputError
 from gpubp.optimizers import SGD
@@ -53,6 +54,24 @@ def test_the_file_holds_what_the_trainer_ends_with(
     kept = gpubp.Trainer.load(path)
     assert (kept.epoch, bias(kept)) == (last, bias(trainer))
     assert kept.predict(X).tolist() == trainer.predict(X).tolist()
+
+
+def test_saves_may_be_seconds_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Epochs of 0.4 s, saves 1 s apart: the first epoch, then the fourth; and the last one."""
+    clock = {"now": 0.0}
+    monkeypatch.setattr(callbacks.time, "monotonic", lambda: clock["now"])
+    path, held = tmp_path / "m", []
+
+    def later(trainer: gpubp.Trainer, record: dict[str, float]) -> None:
+        clock["now"] += 0.4
+        if path.exists():
+            held.append(gpubp.Trainer.load(path).epoch)
+
+    run("numpy", 6, Checkpoint(path, seconds=1.0), later)
+    assert held == [1, 1, 1, 4, 4]  # the file is written after all other callbacks
+    assert gpubp.Trainer.load(path).epoch == 6
+    with pytest.raises(InputError, match="seconds must be a finite number at least 0, got -1"):
+        Checkpoint(path, seconds=-1)
 
 
 def test_without_early_stopping_it_is_the_last_epoch(tmp_path: Path) -> None:
