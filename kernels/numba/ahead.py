@@ -60,7 +60,10 @@ def compile_entries(entries: Sequence[Entry]) -> None:
                 break
             thread = threading.Thread(target=_feed, args=(worker, waiting), daemon=True)
             feeders[thread] = worker
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError:  # there can be no more threads
+                break
         for thread in feeders:
             while thread.is_alive():
                 interrupts.hear()

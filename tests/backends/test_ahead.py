@@ -13,7 +13,7 @@ import pytest
 # The entry points of four small kernels, and how many of them came from the cache when they were
 # called: those that another process compiled.
 COMPILE = """
-import os, subprocess
+import os, subprocess, threading
 import numpy as np
 from gpubp.kernels.numba import ahead, compiled, eager, entry
 
@@ -43,13 +43,18 @@ def refused(*args, **kwargs):
     raise PermissionError(1, "Operation not permitted")
 subprocess.Popen = refused
 """
+NO_THREAD = """
+def refused(*args, **kwargs):
+    raise RuntimeError("can't start new thread")
+threading.Thread.start = refused
+"""
 DIES = 'ahead._WORKER = "import sys; sys.stdin.readline(); sys.exit(3)"'
 
 
 @pytest.mark.parametrize(
     ("trouble", "others"),
-    [(FINE, 4), (NO_PROCESS, 0), (DIES, 0)],
-    ids=["fine", "no process can be started", "the process dies"],
+    [(FINE, 4), (NO_PROCESS, 0), (NO_THREAD, 0), (DIES, 0)],
+    ids=["fine", "no process can be started", "no thread", "the processes die"],
 )
 def test_everything_is_compiled(tmp_path, trouble, others):
     done = subprocess.run(
