@@ -6,7 +6,7 @@ count, and in the middle of a compilation it is lost itself. So here the signal 
 is running is told to stop after the step under way, and the interrupt is raised when nothing is
 half done.
 
-SIGTERM is treated alike where a Python function handles it, as in the command (:func:`terminable`);
+SIGTERM is treated alike where a Python function handles it, as in the command (:func:`stoppable`);
 elsewhere it ends the process at once.
 
 Python gives signals to the main thread alone. In any other thread, and where somebody has switched
@@ -26,9 +26,19 @@ _Handler = Callable[[int, FrameType | None], object]
 # In the order in which handlers are put and put back: the one that is most likely to raise is last.
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
+_USUAL = (signal.SIG_DFL, signal.default_int_handler)  # handlers that a process begins with
+
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM: what ends on Ctrl-C ends by this, too."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in the command.
+
+    A KeyboardInterrupt proper that passes code which was compiled from text, such as that of a
+    named tuple, has Python end ``python -m gpubp`` by SIGINT at last, whoever caught it.
+    """
 
 
 class _Noted:
@@ -58,12 +68,14 @@ class _Noted:
 
 
 _noted: _Noted | None = None  # of the main thread, while somebody defers
+_raised: list[KeyboardInterrupt] = []  # in a command
 
 
 @contextmanager
 def deferred() -> Iterator[None]:
     """Hold signals back until :func:`hear`, or the end of a :func:`stopping` block or of this."""
     global _noted  # noqa: PLW0603 (there is one handler of a signal, too)
+    _raise_again()
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     previous = {int(n): handler for n, handler in handlers.items() if callable(handler)}
     if not _main_thread() or _noted is not None or not previous:
@@ -106,26 +118,43 @@ def hear() -> None:
 
     In a :func:`stopping` block nothing happens; that has an end of its own.
     """
+    _raise_again()
     noted = _noted if _main_thread() else None
     if noted is not None and noted.stop is None:
         noted.deliver()
 
 
 @contextmanager
-def terminable() -> Iterator[None]:
-    """Have SIGTERM raise :class:`Terminated`, unless somebody handles it or has switched it off."""
-    if not _main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, _terminate)
+def stoppable() -> Iterator[list[KeyboardInterrupt]]:
+    """Have SIGTERM and Ctrl-C raise :class:`Terminated` and :class:`Interrupted`, in a command.
+
+    One that somebody handles already, or has switched off, is left alone.
+
+    Yields:
+        those that were raised. One may have been lost on its way, or have become another error, as
+        happens amid the making of a class; so it is raised again by all that lets signals count.
+    """
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    taken = [n for n, handler in handlers.items() if handler in _USUAL] if _main_thread() else []
+    _raised.clear()
+    for number in taken:
+        signal.signal(number, _raise)
     try:
-        yield
+        yield _raised
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in taken:
+            signal.signal(number, handlers[number])
+        _raised.clear()
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated
+def _raise(number: int, frame: FrameType | None) -> None:
+    _raised.append(Terminated() if number == signal.SIGTERM else Interrupted())
+    raise _raised[-1]
+
+
+def _raise_again() -> None:
+    if _raised and _main_thread():
+        raise _raised[-1]
 
 
 def _main_thread() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gpubp.backends.base import Backend
 from gpubp.errors import InputError, unknown_name
+from gpubp.interrupts import deferred
 from gpubp.settings import whole_number
 
 # The kind of device that each computes on, the fastest first.
@@ -70,18 +71,20 @@ def create(
         InputError: there is no backend of that name, or a setting is out of its range.
         DeviceError: what is asked for is not installed.
     """
-    # Imported here: each backend imports a library that the others do without.
-    if name == "numpy":
-        from gpubp.backends.numpy import NumpyBackend  # noqa: PLC0415
+    if name not in DEVICES:
+        raise unknown_name("backend", name, DEVICES)
+    # Imported here: each backend imports a library that the others do without. Ctrl-C waits for it,
+    # because it could leave half of a library, and become another error.
+    with deferred():
+        if name == "numpy":
+            from gpubp.backends.numpy import NumpyBackend  # noqa: PLC0415
 
-        return NumpyBackend(threads=threads)
-    if name == "numba":
-        from gpubp.backends.numba import NumbaBackend  # noqa: PLC0415
+            return NumpyBackend(threads=threads)
+        if name == "numba":
+            from gpubp.backends.numba import NumbaBackend  # noqa: PLC0415
 
-        return NumbaBackend(threads, gemm=gemm, shares=shares, share_by=share_by)
-    if name == "cupy":
+            return NumbaBackend(threads, gemm=gemm, shares=shares, share_by=share_by)
         from gpubp.backends.cupy import CupyBackend  # noqa: PLC0415
         from gpubp.kernels.cuda.cupy_driver import CupyDriver  # noqa: PLC0415
 
         return CupyBackend(CupyDriver(index), tf32=precision == "tf32")
-    raise unknown_name("backend", name, DEVICES)

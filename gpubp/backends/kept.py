@@ -2,11 +2,13 @@
 
 What is chosen by them changes the last bits of a result. So that the same script gives the same
 bits in every process, the first that measures something writes it down, and all others go by that,
-those that measured it at the same time too. A file has a digest of the times in it.
+those that measured it at the same time too. A file has a digest of the times in it. Of too many
+files those go that were not read for the longest time; what they held is measured again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -20,6 +22,8 @@ from gpubp import interrupts
 from gpubp.errors import warn
 
 Times = dict[str, float]  # seconds, by what took so long
+
+MOST_FILES = 2000  # of a fraction of a kilobyte each, which takes 4 on most disks
 
 
 class Kept:
@@ -79,6 +83,8 @@ def _read(path: Path) -> Times | None:
         )
         path.unlink(missing_ok=True)
         return None
+    with contextlib.suppress(OSError):  # where it can only be read, nothing is removed either
+        os.utime(path)
     return times
 
 
@@ -95,7 +101,25 @@ def _write(path: Path, times: Times) -> Times:
         return _read(path) or times
     finally:
         os.unlink(temporary)
+    _prune(path.parent)
     return times
+
+
+def _prune(folder: Path) -> None:
+    """Remove half of the files if there are too many, also those that a process left half done."""
+    with os.scandir(folder) as entries:
+        files = [entry.path for entry in entries]
+    if len(files) > MOST_FILES:
+        for path in sorted(files, key=_last_read)[: len(files) // 2]:
+            Path(path).unlink(missing_ok=True)
+
+
+def _last_read(path: str) -> float:
+    """Return when a file was last read, by :func:`_read`."""
+    try:
+        return os.stat(path).st_mtime
+    except FileNotFoundError:  # another process has removed it
+        return 0.0
 
 
 def _digest(times: Times) -> str:

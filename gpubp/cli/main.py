@@ -6,6 +6,7 @@ A command's module is imported when the command is run, so that ``gpubp --help``
 from __future__ import annotations
 
 import errno
+import signal
 import sys
 import traceback
 import warnings
@@ -19,6 +20,7 @@ import click
 from gpubp.cli import streams
 from gpubp.cli.advice import in_options
 from gpubp.errors import GpubpError, InputError, unknown_name
+from gpubp.interrupts import Terminated, stoppable
 
 COMMANDS = {
     "train": "Train a network on a bundled data set, an .npz or a CSV file.",
@@ -29,7 +31,7 @@ COMMANDS = {
     "devices": "Show what hardware and libraries are here, and what is used.",
 }
 
-FAILED, WRONG_USE = 1, 2
+FAILED, WRONG_USE, TERMINATED = 1, 2, 128 + signal.SIGTERM
 
 
 class Group(click.Group):
@@ -68,14 +70,15 @@ class Group(click.Group):
         streams.open_closed()
         state = SimpleNamespace(debug=False, parameters=())
         kwargs |= {"standalone_mode": False, "obj": state, "prog_name": "gpubp"}
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), stoppable() as raised:
             warnings.showwarning = _show_warning
             try:
                 code = super().main(*args, **kwargs) or 0
-            except Exception as error:
+            except (Exception, KeyboardInterrupt) as error:
                 if state.debug:
                     traceback.print_exc()
-                code = _report(error, state.parameters)
+                lost = raised and not isinstance(error, click.Abort)
+                code = _report(raised[-1] if lost else error, state.parameters)
         sys.exit(code)
 
 
@@ -93,7 +96,7 @@ _DEBUG = click.Option(
 )
 
 
-def _report(error: Exception, parameters: Iterable[click.Parameter]) -> int:
+def _report(error: BaseException, parameters: Iterable[click.Parameter]) -> int:
     """Write an error to the standard error stream in a line or two; return the exit code.
 
     ``parameters`` are those of the command, which the advice is given in.
@@ -104,8 +107,11 @@ def _report(error: Exception, parameters: Iterable[click.Parameter]) -> int:
             click.echo(f"{where}: {error.format_message()}", err=True)
             click.echo(f"'{where} --help' explains", err=True)
             return WRONG_USE
-        case click.Abort():
-            click.echo("gpubp: interrupted", err=True)
+        case click.Abort() | KeyboardInterrupt():  # click makes the one of the other
+            ended = isinstance(error.__cause__ or error, Terminated)
+            said = str(error) or ("terminated" if ended else "interrupted")
+            click.echo(f"gpubp: {said}", err=True)
+            return TERMINATED if ended else FAILED
         case GpubpError():
             click.echo(f"gpubp: {in_options(str(error), parameters)}", err=True)
             return WRONG_USE if isinstance(error, InputError) else FAILED
@@ -140,8 +146,8 @@ def main(ctx: click.Context) -> None:
       gpubp predict gpubp-run new-houses.csv --out predictions.csv
 
     \b
-    Exit codes: 0, all went well; 1, it failed; 2, wrong use: arguments or
-    data that can't be used.
+    Exit codes: 0, all went well; 1, it failed, or Ctrl-C stopped it; 2, wrong
+    use: arguments or data that can't be used; 143, SIGTERM stopped it.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

@@ -134,8 +134,12 @@ def units(prepared: Prepared, trainer: Trainer) -> Units:
     return Units.of(trainer.loss, prepared.recipe.target.scale)
 
 
-def fit(options: Options, prepared: Prepared, trainer: Trainer, paths: Files, resume: bool) -> bool:
-    """Train with a checkpoint after every epoch; return False if Ctrl-C stopped it."""
+def fit(options: Options, prepared: Prepared, trainer: Trainer, paths: Files, resume: bool) -> None:
+    """Train with a checkpoint after every epoch.
+
+    Raises:
+        Abort: a signal stopped it; the text says what is kept, and how to go on.
+    """
     rows, shown = prepared.rows, units(prepared, trainer)
     X, y = model.arrays(trainer, prepared.X, prepared.y, rows.train)
     validation = None
@@ -159,14 +163,12 @@ def fit(options: Options, prepared: Prepared, trainer: Trainer, paths: Files, re
                 callbacks=callbacks,
                 resume=resume,
             )
-    except KeyboardInterrupt:
-        click.echo(f"gpubp: stopped; {_how_to_go_on(trainer, paths)}", err=True)
-        return False
+    except KeyboardInterrupt as signal:
+        raise click.Abort(f"stopped; {_how_to_go_on(trainer, paths)}") from signal
     best = stopping.best_epoch if stopping is not None and stopping.restore_best else 0
     trainer.extra |= {"complete": True, "kept": best or trainer.epoch}
     trainer.extra["stopped"] = stopping is not None and stopping.stopped_epoch > 0
     trainer.save(paths.model)
-    return True
 
 
 def _stopping(options: Options, watched: int) -> EarlyStopping | None:

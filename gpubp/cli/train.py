@@ -221,15 +221,13 @@ def command(
         place["precision"] = precision or "fp32"
         devices.check_precision(devices.resolve(device, backend), place["precision"])
     with folder.locked(out):
-        done = _resume(ctx, paths, given, place) if resume else _begin(ctx, paths, given, place)
-    if not done:
-        ctx.exit(1)
+        (_resume if resume else _begin)(ctx, paths, given, place)
 
 
 def _begin(
     ctx: click.Context, paths: folder.Files, given: dict[str, Any], place: dict[str, Any]
-) -> bool:
-    """Train anew; return whether the run ended."""
+) -> None:
+    """Train anew."""
     paths.check()
     options = Options(**given)
     prepared = run.prepare_data(options)
@@ -243,7 +241,7 @@ def _begin(
             f"--epochs {2 * found.epoch} goes on with it, --overwrite trains it anew"
         )
         run.finish(options, prepared, trainer, paths)
-        return True
+        return
     usual = ctx.get_parameter_source("out") == ParameterSource.DEFAULT
     if found is not None and (found.same or not usual):
         raise folder.refuse(paths, found)
@@ -253,16 +251,14 @@ def _begin(
         click.echo(f"the earlier run is in {folder.put_aside(paths)} now")
     elif paths.model.exists():
         click.echo(f"the earlier model in {paths.folder} is replaced, as asked")
-    if not run.fit(options, prepared, trainer, paths, resume=False):
-        return False
+    run.fit(options, prepared, trainer, paths, resume=False)
     run.finish(options, prepared, trainer, paths)
-    return True
 
 
 def _resume(
     ctx: click.Context, paths: folder.Files, given: dict[str, Any], place: dict[str, Any]
-) -> bool:
-    """Go on with a run; return whether it ended."""
+) -> None:
+    """Go on with a run."""
     trainer, recipe = model.load_model(paths.folder, **place)
     begun = settings.saved(trainer, ctx.command.params, paths.folder)
     now = {n: v for n, v in given.items() if ctx.get_parameter_source(n) == _COMMANDLINE}
@@ -280,12 +276,10 @@ def _resume(
         trainer.extra["data"] = paths.way_to(here)
     run.describe(replace(options, data=here), prepared, trainer)
     if _goes_on(options, begun, trainer):
-        if not run.fit(options, prepared, trainer, paths, resume=True):
-            return False
+        run.fit(options, prepared, trainer, paths, resume=True)
     else:
         click.echo(f"the run was complete after epoch {trainer.epoch}; a larger --epochs goes on")
     run.finish(options, prepared, trainer, paths)
-    return True
 
 
 def _goes_on(options: Options, begun: Options, trainer: Trainer) -> bool:

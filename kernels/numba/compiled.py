@@ -37,6 +37,7 @@ FLAGS = ENTRY_FLAGS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 Function = Callable[..., Any]
 
 _PREFIX = "numba-"  # of the cache folder's name
+_NAMES = _PREFIX + 16 * "[0-9a-f]"
 
 _lock = threading.RLock()
 _announcing = threading.Lock()
@@ -103,7 +104,8 @@ def on_compile(listener: Callable[[str], None]) -> Callable[[], None]:
 def folder() -> Path:
     """Return the cache folder, which is made if it is not there; it is not there if it can't be.
 
-    It lies in $GPUBP_CACHE_DIR, $XDG_CACHE_HOME/gpubp or ~/.cache/gpubp.
+    It lies in $GPUBP_CACHE_DIR, $XDG_CACHE_HOME/gpubp or ~/.cache/gpubp. Those of other versions
+    are removed when no process has used them for long.
 
     Raises:
         InputError: $GPUBP_CACHE_DIR is empty, or others could write to the folder or replace it.
@@ -118,6 +120,7 @@ def folder() -> Path:
         place.check(base)
         place.make(base / name)
         place.check(base / name)
+        place.use(base / name, _NAMES)
     except OSError as error:
         _say_not_kept(error)
     return base / name

@@ -20,6 +20,7 @@ from gpubp.kernels.numba import place
 
 _SYMBOL = "=IBBHQQ"  # of an ELF file: name, info, other, section, value, size
 _UNDEFINED = 0  # the section of what is not in the file
+_UNFINISHED = ".tmp"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
@@ -42,7 +43,7 @@ def write(path: Path, source: str, code: Code) -> None:
     """
     head = json.dumps({"source": _digest(source.encode()).hex(), "symbol": code.symbol}).encode()
     body = head + b"\n" + code.machine
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")  # of mode 0600
+    handle, temporary = tempfile.mkstemp(_UNFINISHED, f"{os.getpid()}.", path.parent)  # mode 0600
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(_digest(body) + body)
@@ -52,6 +53,12 @@ def write(path: Path, source: str, code: Code) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def discard(folder: Path, process: int) -> None:
+    """Remove what a process was writing when it was ended."""
+    for path in folder.glob(f"{process}.*{_UNFINISHED}"):
+        path.unlink(missing_ok=True)
 
 
 def read(path: Path, source: str) -> Code:

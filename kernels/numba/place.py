@@ -6,14 +6,19 @@ of a container; nobody else can write to it, or put another in its place.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import stat
+import time
 from pathlib import Path
 
 from gpubp.errors import InputError
 
 _ROOT = 0
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
+
+KEPT_DAYS = 30  # of a folder that no process uses
 
 
 def base() -> Path:
@@ -51,6 +56,19 @@ def make(folder: Path) -> None:
         except FileExistsError:  # by another process, or it is a file
             if not path.is_dir():
                 raise
+
+
+def use(folder: Path, others: str) -> None:
+    """Note that a folder is in use, and remove those beside it that have not been for long.
+
+    ``others`` is the pattern of their names: folders of other versions of gpubp and its libraries.
+    """
+    with contextlib.suppress(OSError):  # of one that can only be read, as nobody removes it either
+        os.utime(folder)
+    oldest = time.time() - KEPT_DAYS * 86_400
+    for other in folder.parent.glob(others):
+        if other != folder and other.lstat().st_mtime < oldest:
+            shutil.rmtree(other, ignore_errors=True)  # or another process does, or nobody may
 
 
 def check(folder: Path) -> None:

@@ -1,15 +1,19 @@
 """Entry points that are compiled by several processes at once, and what if one can't or dies."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
+import psutil
 import pytest
 
 # The entry points of four small kernels, and how many of them came from the cache when they were
 # called: those that another process compiled.
 COMPILE = """
-import os, subprocess
+import os, subprocess, threading
 import numpy as np
 from gpubp.kernels.numba import ahead, compiled, eager, entry
 
@@ -39,13 +43,18 @@ def refused(*args, **kwargs):
     raise PermissionError(1, "Operation not permitted")
 subprocess.Popen = refused
 """
+NO_THREAD = """
+def refused(*args, **kwargs):
+    raise RuntimeError("can't start new thread")
+threading.Thread.start = refused
+"""
 DIES = 'ahead._WORKER = "import sys; sys.stdin.readline(); sys.exit(3)"'
 
 
 @pytest.mark.parametrize(
     ("trouble", "others"),
-    [(FINE, range(1, 4)), (NO_PROCESS, [0]), (DIES, [0])],
-    ids=["fine", "no process can be started", "the process dies"],
+    [(FINE, 4), (NO_PROCESS, 0), (NO_THREAD, 0), (DIES, 0)],
+    ids=["fine", "no process can be started", "no thread", "the processes die"],
 )
 def test_everything_is_compiled(tmp_path, trouble, others):
     done = subprocess.run(
@@ -55,7 +64,66 @@ def test_everything_is_compiled(tmp_path, trouble, others):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     first, second = done.stdout.splitlines()
-    there = 4 if trouble != DIES else 3  # the one that was sent to it is compiled when called
-    assert first == f"{there} True 6.0 9.0"
-    assert int(second) in others
+    assert first == f"{others} True 6.0 9.0"  # the rest is compiled when it is called
+    assert int(second) == others
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+# A signal while a process compiles what never ends. Its source says which process it is, and leaves
+# a file behind that is half written.
+STUCK = """
+import os, time
+from gpubp.kernels.numba import compiled
+(compiled.folder() / f"{os.getpid()}.half.tmp").touch()
+(compiled.folder() / "name").write_text(str(os.getpid()))
+(compiled.folder() / "name").rename(compiled.folder() / "begun")
+time.sleep(3600)
+"""
+PRESS = """
+import os, signal, sys, threading, time
+from gpubp.interrupts import deferred
+from gpubp.kernels.numba import ahead, compiled
+
+def press(begun=compiled.folder() / "begun"):
+    while not begun.exists():
+        time.sleep(0.01)
+    os.kill(os.getpid(), int(sys.argv[1]))
+
+threading.Thread(target=press, daemon=True).start()
+try:
+    with deferred():
+        ahead.compile_entries([("softmax_of_a_long_time", sys.argv[2])])
+except KeyboardInterrupt:
+    print("heard")
+"""
+
+
+def press(number, cache):
+    """Send a signal; return exit code, what was said, whether the process is gone, half files."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PRESS, str(int(number)), STUCK],
+        capture_output=True, text=True, timeout=300, check=False,
+        env={**os.environ, "GPUBP_CACHE_DIR": str(cache)},
+    )  # fmt: skip
+    (begun,) = cache.rglob("begun")
+    deadline = time.monotonic() + 60
+    while (there := is_running(int(begun.read_text()))) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return done.returncode, done.stdout + done.stderr, not there, [*cache.rglob("*.tmp")]
+
+
+def is_running(process):
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_ctrl_c_ends_a_compilation_at_once_and_leaves_nothing(tmp_path: Path):
+    assert press(signal.SIGINT, tmp_path) == (0, "heard\n", True, [])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_who_compiles_ends_with_who_started_it(number, tmp_path: Path):
+    code, said, gone, _ = press(number, tmp_path)
+    assert (code, said, gone) == (-number, "", True)

@@ -8,9 +8,11 @@ import json
 import os
 import pwd
 import re
+import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -188,6 +190,42 @@ def result(name, source):
     return words[0]
 
 
+class TestCtrlC:
+    """While this process compiles or loads a kernel, Ctrl-C waits for it and is not lost."""
+
+    @pytest.fixture(autouse=True)
+    def _new(self, monkeypatch, tmp_path):
+        monkeypatch.setattr(compiled, "folder", lambda: tmp_path)
+        monkeypatch.setattr(compiled, "_addresses", {})
+
+    @staticmethod
+    def press(monkeypatch, where):
+        """Press Ctrl-C where no exception can leave, as in what LLVM calls back."""
+        real = getattr(*where)
+
+        def pressed(*args):
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                pytest.fail("it would have been lost")
+            return real(*args)
+
+        monkeypatch.setattr(*where, pressed)
+        with pytest.raises(KeyboardInterrupt):
+            compiled.compile_entry("it", SOURCE.format(5))
+        monkeypatch.setattr(*where, lambda *_: pytest.fail("it is done again"))
+        assert result("it", SOURCE.format(5)) == 5
+
+    def test_while_it_is_compiled(self, monkeypatch, tmp_path):
+        self.press(monkeypatch, (compiled, "_make"))
+        assert [path.name for path in tmp_path.iterdir()] == ["it.code"]
+
+    def test_while_it_is_loaded(self, monkeypatch):
+        compiled.compile_entry("it", SOURCE.format(5))
+        compiled._addresses.clear()
+        self.press(monkeypatch, (compiled, "_link"))
+
+
 class TestPlace:
     @pytest.fixture(autouse=True)
     def _cache(self, monkeypatch, tmp_path):
@@ -203,6 +241,17 @@ class TestPlace:
         for folder in (made, made.parent, made.parent.parent):
             assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         assert compiled.folder.__wrapped__() == made  # it may be used again
+
+    def test_those_of_other_versions_go_when_nobody_has_used_them_for_long(self):
+        folder = compiled.folder.__wrapped__()
+        names = ["numba-0123456789abcdef", "numba-fedcba9876543210", "numba-notes", folder.name]
+        for name, days in zip(names, (29, 31, 31, 31), strict=True):
+            place.make(folder.with_name(name) / "measured")
+            used = time.time() - 86_400 * days
+            os.utime(folder.with_name(name), (used, used))
+        assert compiled.folder.__wrapped__() == folder
+        assert {path.name for path in folder.parent.iterdir()} == {*names} - {names[1]}
+        assert folder.stat().st_mtime > time.time() - 86_400  # it is in use now
 
     @pytest.mark.parametrize("mode", [0o777, 0o770, 0o702, 0o1777])
     def test_one_that_others_can_write_is_refused(self, mode, tmp_path):

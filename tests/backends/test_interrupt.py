@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from networks import data, load, make, split_all
 
 from gpubp import Dense, Dropout
 from gpubp.callbacks import Callback, as_callback
-from gpubp.interrupts import deferred, stopping
+from gpubp.interrupts import Interrupted, Terminated, deferred, hear, stoppable, stopping
 
 BATCH = 4
 # After so many steps a run begins that is long enough to be interrupted; runs grow eightfold.
@@ -246,3 +247,58 @@ def test_training_on_another_thread_leaves_signals_alone():
     thread.join()
     assert trainer.epoch == 4
     assert set(handlers) == {before}
+
+
+@pytest.fixture
+def _usual_handlers():
+    """The handlers that a process begins with, whatever pytest has put in their place."""
+    usual = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    assert {number: signal.getsignal(number) for number in usual} == usual
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+in_a_command = pytest.mark.parametrize(
+    ("number", "error"), [(signal.SIGTERM, Terminated), (signal.SIGINT, Interrupted)]
+)
+
+
+@in_a_command
+@pytest.mark.usefixtures("_usual_handlers")
+def test_in_a_command_sigterm_stops_as_ctrl_c_does(number, error):
+    lines = []
+    with pytest.raises(error), stoppable() as raised, deferred():  # noqa: PT012
+        signal.raise_signal(number)
+        lines.append("after the signal")
+        assert raised == []
+    assert lines == ["after the signal"]
+
+
+@in_a_command
+@pytest.mark.usefixtures("_usual_handlers")
+@pytest.mark.parametrize("where", [hear, lambda: deferred().__enter__()])
+def test_in_a_command_what_was_lost_on_its_way_comes_again(number, error, where):
+    """As an exception is in what compiled code calls back."""
+    with stoppable() as raised:
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(number)
+        assert [type(one) for one in raised] == [error]
+        with pytest.raises(error):
+            where()
+    hear()  # the command has ended
+
+
+def test_what_somebody_handles_or_has_switched_off_is_left_alone():
+    calls = []
+    before = signal.signal(signal.SIGTERM, lambda *_: calls.append(1))
+    other = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with stoppable() as raised:
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+        assert (calls, raised) == ([1], [])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, other)

@@ -1,6 +1,7 @@
 """Times in a folder: measured once, the same for all processes, replaced if they are damaged."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -60,6 +61,19 @@ def test_a_damaged_file_is_said_and_replaced(content, tmp_path):
 def test_what_could_not_be_measured_is_measured_the_next_time(tmp_path):
     assert kept.Kept(tmp_path).times("it", dict) == {}
     assert kept.Kept(tmp_path).times("it", lambda: {"a": 1.0}) == {"a": 1.0}
+
+
+def test_of_too_many_files_those_go_that_were_not_read_for_long(tmp_path, monkeypatch):
+    monkeypatch.setattr(kept, "MOST_FILES", 6)
+    folder = kept.Kept(tmp_path)
+    for number in range(6):
+        folder.times(f"it{number}", lambda: {"a": 1.0})
+        os.utime(tmp_path / f"it{number}.json", (number, number))
+    (tmp_path / "half.tmp").touch()  # of a process that was killed
+    os.utime(tmp_path / "half.tmp", (3, 3))
+    folder.times("it0", lambda: pytest.fail("measured again"))
+    folder.times("new", lambda: {"a": 1.0})
+    assert {path.stem for path in tmp_path.iterdir()} == {"it4", "it5", "it0", "new"}
 
 
 def test_a_folder_that_cannot_be_written_is_read_and_nothing_is_measured(tmp_path, monkeypatch):
