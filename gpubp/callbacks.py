@@ -332,6 +332,7 @@ class Checkpoint(Callback):
         self.every = Rule(least=1, whole=True).check("every", every)
         self.seconds = Rule(least=0).check("seconds", seconds)
         self._due = -math.inf
+        self._told: int | None = None  # the last epoch of which all callbacks know
         self._best = None if best is None else _Best(best)
         self.key = "" if best is None else f"checkpoint:{best}"
         self._restored = False
@@ -344,9 +345,11 @@ class Checkpoint(Callback):
                 self._best.forget()
         self._restored = False
         self._due = -math.inf
+        self._told = trainer.epoch
         return None
 
     def on_epoch_end(self, trainer: Trainer, record: Record) -> bool | None:  # noqa: D102
+        self._told = trainer.epoch
         if self._best is not None and self._best.improves(record):
             trainer.save(self.best_path)
         if record["epoch"] % self.every == 0 and time.monotonic() >= self._due:
@@ -356,6 +359,18 @@ class Checkpoint(Callback):
 
     def on_fit_end(self, trainer: Trainer) -> None:  # noqa: D102
         trainer.save(self.path)
+
+    def keep(self, trainer: Trainer) -> bool:
+        """Save what a run has done that a signal stopped, finished steps of an epoch too.
+
+        Returns:
+            whether it was saved. It is not before the first step, nor where a callback broke off:
+            others do not know of the last epoch then, and the run would not go on as it was.
+        """
+        if self._told != trainer.epoch or not trainer.step:
+            return False
+        trainer.save(self.path)
+        return True
 
     def state(self) -> dict[str, Any]:  # noqa: D102
         return {} if self._best is None else self._best.state()

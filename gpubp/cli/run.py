@@ -26,6 +26,7 @@ from gpubp.optimizers import OPTIMIZERS
 from gpubp.trainer import Trainer
 
 _ENDLESS = 2**31  # a patience that no run tries
+_SAVE_SECONDS = 1.0  # from one save to the next: epochs of a small table take less than a save
 
 
 def prepare_data(options: Options) -> Prepared:
@@ -135,10 +136,10 @@ def units(prepared: Prepared, trainer: Trainer) -> Units:
 
 
 def fit(options: Options, prepared: Prepared, trainer: Trainer, paths: Files, resume: bool) -> None:
-    """Train with a checkpoint after every epoch.
+    """Train with a checkpoint after every epoch, or about every second if that is less often.
 
     Raises:
-        Abort: a signal stopped it; the text says what is kept, and how to go on.
+        Abort: a signal stopped it, and the last finished step is kept; the text says how to go on.
     """
     rows, shown = prepared.rows, units(prepared, trainer)
     X, y = model.arrays(trainer, prepared.X, prepared.y, rows.train)
@@ -150,7 +151,8 @@ def fit(options: Options, prepared: Prepared, trainer: Trainer, paths: Files, re
     if stopping is not None:
         callbacks.append(stopping)
     trainer.extra |= {"options": asdict(options), "complete": False}
-    callbacks.append(Checkpoint(paths.model))
+    keeper = Checkpoint(paths.model, seconds=_SAVE_SECONDS)
+    callbacks.append(keeper)
     assert options.epochs is not None
     try:
         with compilation_shown():
@@ -164,6 +166,7 @@ def fit(options: Options, prepared: Prepared, trainer: Trainer, paths: Files, re
                 resume=resume,
             )
     except KeyboardInterrupt as signal:
+        keeper.keep(trainer)
         raise click.Abort(f"stopped; {_how_to_go_on(trainer, paths)}") from signal
     best = stopping.best_epoch if stopping is not None and stopping.restore_best else 0
     trainer.extra |= {"complete": True, "kept": best or trainer.epoch}
@@ -187,10 +190,15 @@ def _stopping(options: Options, watched: int) -> EarlyStopping | None:
 
 def _how_to_go_on(trainer: Trainer, paths: Files) -> str:
     if trainer.saved_to is None:
-        return "the first epoch was not saved yet"
+        return "no step was finished yet"
     _, document = checkpoint.load(paths.model)
+    run, row = document["run"], document["progress"]["row"]
+    more = ""
+    if row:
+        steps = -(-row // run["batch_size"])
+        more = f" and {steps} of the next epoch's {run['steps_per_epoch']} steps"
     return (
-        f"{paths.model} holds epoch {document['epoch']}; go on with: "
+        f"{paths.model} holds epoch {document['epoch']}{more}; go on with: "
         f"gpubp train --resume --out {paths.folder}"
     )
 

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -89,7 +90,7 @@ def test_the_same_run_that_was_stopped(gpubp, monkeypatch):
 
     def on_epoch_end(line, trainer, record):
         if record["epoch"] == 3:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         return real(line, trainer, record)
 
     with monkeypatch.context() as patch:
@@ -97,7 +98,7 @@ def test_the_same_run_that_was_stopped(gpubp, monkeypatch):
         assert gpubp("train", "iris", *SMALL, "--out", "run").code == 1
     result = gpubp("train", "iris", *SMALL, "--out", "run")
     assert result.code == 2
-    assert "run holds this very run, stopped after epoch 2; 'gpubp train --resume" in result.err
+    assert "run holds this very run, stopped after epoch 3; 'gpubp train --resume" in result.err
     assert gpubp("train", "--resume", "--out", "run").code == 0
 
 

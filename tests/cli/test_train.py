@@ -1,19 +1,31 @@
 """``gpubp train`` from data to files, what it says on the way, and how it goes on."""
 
 import re
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from gpubp import checkpoint, devices
+from gpubp import checkpoint, devices, engine
 from gpubp.callbacks import ProgressLine
+from gpubp.epochs import Epochs
 from gpubp.trainer import Trainer
 
 from .conftest import SMALL, read
 
 RUN = Path("gpubp-run")
 BACKEND = ("--hidden", "16", "--backend", "numpy")
+
+
+def _interrupt_amid(epoch, steps):
+    """Return what stands for a progress line, and presses Ctrl-C after some steps of an epoch."""
+
+    def on_progress(line, trainer, progress):
+        if (progress.epoch, progress.steps_done) == (epoch, steps):
+            signal.raise_signal(signal.SIGINT)
+
+    return on_progress
 
 
 def test_digits_in_whole(gpubp):
@@ -148,13 +160,15 @@ def test_patience_ends_the_run_and_keeps_the_best(gpubp):
 class TestResume:
     @pytest.fixture
     def interrupt_at(self, monkeypatch):
-        """Have Ctrl-C arrive when an epoch has ended but is not saved yet."""
+        """Have Ctrl-C arrive when an epoch has ended but is not saved yet, or a callback fail."""
         real = ProgressLine.on_epoch_end
 
-        def interrupt(epoch):
+        def interrupt(epoch, *, broken=False):
             def on_epoch_end(line, trainer, record):
-                if record["epoch"] == epoch:
+                if record["epoch"] == epoch and broken:
                     raise KeyboardInterrupt
+                if record["epoch"] == epoch:
+                    signal.raise_signal(signal.SIGINT)
                 return real(line, trainer, record)
 
             monkeypatch.setattr(ProgressLine, "on_epoch_end", on_epoch_end)
@@ -172,7 +186,7 @@ class TestResume:
         interrupt_at.off()
         assert stopped.code == 1
         assert stopped.errors[-1] == (
-            "gpubp: stopped; parts/model.safetensors holds epoch 2; go on with: "
+            "gpubp: stopped; parts/model.safetensors holds epoch 3; go on with: "
             "gpubp train --resume --out parts"
         )
         resumed = gpubp("train", "--resume", "--out", "parts")
@@ -184,11 +198,38 @@ class TestResume:
             del record["seconds"], record["samples_per_second"]
         assert whole == parts
 
-    def test_stopped_before_anything_was_saved(self, gpubp, interrupt_at):
-        interrupt_at(1)
+    @pytest.mark.parametrize("backend", ["numpy", "numba"])
+    def test_stopped_amid_an_epoch_it_keeps_the_finished_steps(
+        self, gpubp, passengers, monkeypatch, backend
+    ):
+        options = ("--hidden", "8", "--epochs", "4", "--backend", backend)
+        assert gpubp("train", passengers, *options, "--out", "whole").code == 0
+        with monkeypatch.context() as patch:
+            patch.setattr(engine, "_CHUNK_SECONDS", 0)  # progress is told after each step
+            patch.setattr(ProgressLine, "on_progress", _interrupt_amid(epoch=3, steps=5))
+            stopped = gpubp("train", passengers, *options, "--out", "parts")
+        assert stopped.code == 1
+        held = r"holds epoch 2 and 5 of the next epoch's \d+ steps; go on with"
+        assert re.search(held, stopped.errors[-1]), stopped.errors
+        resumed = gpubp("train", "--resume", "--out", "parts")
+        assert resumed.code == 0, resumed.err
+        assert_equal_models("whole", "parts")
+
+    def test_stopped_before_anything_was_saved(self, gpubp, monkeypatch):
+        def stop(*_):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(Epochs, "__init__", stop)
         result = gpubp("train", "iris", *SMALL)
         assert result.code == 1
-        assert result.errors[-1] == "gpubp: stopped; the first epoch was not saved yet"
+        assert result.errors[-1] == "gpubp: stopped; no step was finished yet"
+
+    def test_a_callback_that_breaks_off_leaves_the_last_save(self, gpubp, passengers, interrupt_at):
+        """The one behind it, which counts epochs without progress, was not told of the third."""
+        interrupt_at(3, broken=True)
+        options = ("--hidden", "8", "--epochs", "6", "--patience", "2")
+        stopped = gpubp("train", passengers, *options, "--out", "parts")
+        assert "parts/model.safetensors holds epoch 1; go on with" in stopped.errors[-1]
 
     def test_a_complete_run_is_tested_again(self, gpubp):
         first = gpubp("train", "iris", *SMALL)
@@ -227,9 +268,13 @@ def assert_equal_models(first, second):
         *(checkpoint.load(Path(run, "model.safetensors")) for run in (first, second)), strict=True
     )
     assert tensors[0].keys() == tensors[1].keys()
+    columns = documents[0]["history"]["columns"]
+    clock = {f"history.{columns.index(name)}" for name in ("seconds", "samples_per_second")}
     for name, tensor in tensors[0].items():
+        if name in clock:
+            continue
         assert tensor.tobytes() == tensors[1][name].tobytes(), name
-    for key in ("epoch", "progress", "seed", "schedule_state", "extra"):
+    for key in ("epoch", "progress", "seed", "schedule_state", "history", "extra"):
         assert documents[0][key] == documents[1][key], key
 
 
