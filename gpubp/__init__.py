@@ -13,6 +13,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from gpubp.interrupts import deferred
+
 if TYPE_CHECKING:
     from gpubp import callbacks, errors, losses, ops, optimizers, schedules
     from gpubp.gradients import check_gradients
@@ -41,9 +43,10 @@ def __getattr__(name: str) -> Any:
     """Load a public name: a class or function from its module, or a module."""
     if name not in __all__:
         raise AttributeError(f"module 'gpubp' has no attribute {name!r}")
-    if name in _WHERE:
-        return getattr(import_module(f"gpubp.{_WHERE[name]}"), name)
-    return import_module(f"gpubp.{name}")
+    with deferred():  # Ctrl-C amid an import can be lost, or become another error
+        if name in _WHERE:
+            return getattr(import_module(f"gpubp.{_WHERE[name]}"), name)
+        return import_module(f"gpubp.{name}")
 
 
 def __dir__() -> list[str]:

@@ -68,3 +68,21 @@ def test_kernels_have_one_name_only() -> None:
     if "No module named" in result.stderr:  # where the repository is not the working folder
         pytest.fail("run the tests from the repository's root")
     assert "this package is gpubp.kernels, not kernels" in result.stderr
+
+
+def test_ctrl_c_amid_an_import_waits_for_its_end():
+    """Python loses one that falls into the import system, and makes other errors of some."""
+    code = (
+        "import builtins, signal, sys, gpubp\n"
+        "def pressed(name, *args, real=builtins.__import__):\n"
+        "    if name == 'gpubp.initializers' and name not in sys.modules:\n"
+        "        signal.raise_signal(signal.SIGINT)\n"
+        "    return real(name, *args)\n"
+        "builtins.__import__ = pressed\n"
+        "try:\n"
+        "    gpubp.Sequential\n"
+        "except KeyboardInterrupt:\n"
+        "    print('gpubp.network' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("True\n", "")

@@ -74,7 +74,7 @@ def create(
     if name not in DEVICES:
         raise unknown_name("backend", name, DEVICES)
     # Imported here: each backend imports a library that the others do without. Ctrl-C waits for it,
-    # because it could leave half of a library, and become another error.
+    # because amid an import it can be lost, or become another error.
     with deferred():
         if name == "numpy":
             from gpubp.backends.numpy import NumpyBackend  # noqa: PLC0415
