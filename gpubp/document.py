@@ -71,7 +71,8 @@ def _records(history: dict[str, Any] | list[Any]) -> int:
         raise InputError(f"the columns of the history are {_short(names)}")
     if len(set(names)) != len(names):
         raise InputError("the history has two columns of one name")
-    return _COUNT.check("records", history["records"])
+    records: int = _COUNT.check("records", history["records"])
+    return records
 
 
 def _check_counters(document: Mapping[str, Any], records: int) -> None:
@@ -152,7 +153,9 @@ def check_history(
     Raises:
         InputError: one is missing or too many, or of another length or dtype.
     """
-    count = 0 if isinstance(history, list) else len(history["columns"])
+    records, count = (
+        (0, 0) if isinstance(history, list) else (history["records"], len(history["columns"]))
+    )
     wanted = {f"{prefix}{number}" for number in range(count)}
     wrong = sorted(columns.keys() - wanted - {f"{name}.there" for name in wanted})
     wrong += sorted(wanted - columns.keys())
@@ -160,7 +163,7 @@ def check_history(
         raise InputError(f"tensors {', '.join(wrong[:5])} are missing or too many")
     for name, tensor in columns.items():
         dtypes = (np.int64, np.float64) if name in wanted else (np.bool_,)
-        if tensor.shape != (history["records"],) or tensor.dtype not in dtypes:
+        if tensor.shape != (records,) or tensor.dtype not in dtypes:
             raise InputError(f"tensor {name} is {tensor.dtype} of shape {tensor.shape}")
 
 

@@ -34,7 +34,7 @@ class _Column:
     """A number of every epoch: whole ones, or floats as soon as one is; with gaps."""
 
     def __init__(self, gaps: int = 0) -> None:
-        self.values = array("q", bytes(8 * gaps))
+        self.values: array[Any] = array("q", bytes(8 * gaps))
         self.there = bytearray(gaps)
 
     @classmethod
@@ -55,14 +55,14 @@ class _Column:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, _Column) or self.there != other.there:
             return False
-        return np.array_equal(self.array(), other.array(), equal_nan=True)
+        return np.array_equal(self.copy(), other.copy(), equal_nan=True)
 
     __hash__ = None  # type: ignore[assignment]  # it grows
 
     def __getitem__(self, index: int) -> float | int | None:
         return self.values[index] if self.there[index] else None
 
-    def array(self) -> NDArray[Any]:
+    def copy(self) -> NDArray[Any]:
         """Return a copy of the values, 0 in gaps."""
         return np.array(self.values)
 
@@ -102,7 +102,7 @@ class History:
     def columns(self) -> dict[str, tuple[NDArray[Any], NDArray[np.bool_] | None]]:
         """Return of each column its values, and where there are any; None for everywhere."""
         return {
-            name: (column.array(), None if all(column.there) else column.mask())
+            name: (column.copy(), None if all(column.there) else column.mask())
             for name, column in self._columns.items()
         }
 
@@ -168,7 +168,7 @@ class History:
         if name not in self._columns:
             raise unknown_name("column of the history", name, self.names)
         column = self._columns[name]
-        return np.where(column.mask(), column.array().astype(np.float64), math.nan)
+        return np.where(column.mask(), column.copy().astype(np.float64), math.nan)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write a header and a line an epoch, every digit kept; missing numbers stay empty.
