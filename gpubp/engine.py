@@ -146,7 +146,10 @@ class Engine:
         Raises:
             NonFiniteError: one is not, the first is named.
         """
-        for name in (PARAMS, *self.optimizer.state):
+        names = (PARAMS, *self.optimizer.state)
+        if self.backend.finite(*(self.vectors[name] for name in names)):
+            return
+        for name in names:
             if not self.backend.finite(self.vectors[name]):
                 raise NonFiniteError(
                     f"{self._first_not_finite(name)} is not finite after step {self.step}: an "
@@ -163,24 +166,22 @@ class Engine:
         return f"{of}a parameter"
 
     def permutation(self, count: int, stream: int, step: int) -> Array:
-        """Return 0 to count - 1 in an order drawn by the seed: the same on every backend.
+        """Return 0 to count - 1 in an order drawn by the seed: the same on every backend."""
+        return self.backend.shuffle(count, stream)(self.seed, step)
 
-        Every index gets a random 32-bit word; the order is that of the words, and of the indices
-        where they are equal.
+    def orders(self, rows: Array | None, count: int, shuffle: bool) -> Callable[[int], Array]:
+        """Return what gives ``rows``, or 0 to count - 1, in the order in which an epoch takes them.
+
+        The next call may overwrite the array that it returned.
         """
         xp = self.backend.xp
-        words = xp.empty(count, dtype=xp.uint32)
-        key = [xp.asarray([value], dtype=xp.int64) for value in (self.seed, step)]
-        self.backend.call("random_bits", [*key, words], stream=stream)
-        return self.backend.argsort(words)
-
-    def order(self, rows: Array | None, count: int, epoch: int, shuffle: bool) -> Array:
-        """Return ``rows``, or 0 to count - 1, in the order in which an epoch takes them."""
-        xp = self.backend.xp
         if not shuffle:
-            return xp.arange(count, dtype=xp.int64) if rows is None else rows
-        order = self.permutation(count, SHUFFLE, epoch)
-        return order if rows is None else xp.take(rows, order, axis=0)
+            plain = xp.arange(count, dtype=xp.int64) if rows is None else rows
+            return lambda epoch: plain
+        draw = self.backend.shuffle(count, SHUFFLE)
+        if rows is None:
+            return lambda epoch: draw(self.seed, epoch)
+        return lambda epoch: xp.take(rows, draw(self.seed, epoch), axis=0)
 
     def training_plan(self, data: Inputs, batch_size: int) -> Plan:
         """Return the plan of one training step on a whole minibatch, fused as the backend likes."""
@@ -268,13 +269,16 @@ class Engine:
                 continue
             first, steps = self.row, (end - self.row) // size
             executable = self._bound(data, arrays, size)
+            loss = None
             for done, outcome in self._chunks(executable, data.window, size, steps):
                 rows = first + done * size
                 if outcome.reason == "not finite":
                     raise self._not_finite(data, arrays, size, rows // batch_size)
                 loss = self._loss_of_rows + self._sum(LOSS) * size
                 on_progress(-(-rows // batch_size), loss / rows)
-            self._loss_of_rows += self._sum(LOSS) * size
+            if loss is None:  # taken up again where only this was left to do
+                loss = self._loss_of_rows + self._sum(LOSS) * size
+            self._loss_of_rows = loss
             self.vectors[SUMS][...] = 0
         return self._loss_of_rows / data.size
 
@@ -296,7 +300,7 @@ class Engine:
         return modes.trace(self._first_epoch(data, rates, batch_size), steps)
 
     def _first_epoch(self, data: Data, rates: Array, batch_size: int) -> Executable:
-        rows = self.order(data.rows, data.size, 0, True)
+        rows = self.orders(data.rows, data.size, True)(0)
         arrays = {**data.arrays(), "permutation": rows, "rates": rates}
         return self._on_copies(data, arrays, batch_size, 0, self.step)
 

@@ -28,9 +28,10 @@ class Epochs:
     ) -> None:
         self.trainer = trainer
         self._run = run
-        self.validation, self.shuffle = validation, shuffle
-        self.rows = data.rows if data.source is None else data.source.rows
+        self.validation = validation
+        rows = data.rows if data.source is None else data.source.rows
         engine = trainer._trained()
+        self._orders = engine.orders(rows, run.rows, shuffle)
         # Bound once and refilled for every epoch, or for a window told to it.
         self.order = engine.backend.zeros(data.size, "int64")
         self.data = data if data.window else replace(data, rows=self.order)
@@ -97,7 +98,7 @@ class Epochs:
         span = Span(run.epochs * run.steps_per_epoch, run.steps_per_epoch)
         factors = trainer._active_schedule.factors(steps, span)
         self.rates[...] = engine.backend.to_device(trainer.optimizer.lr * factors)
-        self.order[...] = engine.order(self.rows, run.rows, trainer.epoch, self.shuffle)
+        self.order[...] = self._orders(trainer.epoch)
         if self.data.window:
             self.data.window.begin(engine.backend.to_host(self.order))
         engine.begin_epoch(trainer._first_step + offset)

@@ -184,7 +184,7 @@ def check_gradients(
 def _objective(engine: Engine, data: Data) -> Callable[[Vector], float]:
     """Return the loss of training step 0 as a function of the parameters; they are not updated."""
     rates = engine.backend.zeros(1, "float64")  # of 0, so that the update changes nothing
-    data = Data(data.x, data.y, data.weights, engine.order(None, data.size, 0, False))
+    data = Data(data.x, data.y, data.weights, engine.orders(None, data.size, False)(0))
 
     def loss(parameters: Vector) -> float:
         engine.write(PARAMS, parameters)

@@ -71,6 +71,23 @@ class _Column:
         return np.frombuffer(bytes(self.there), np.bool_)
 
 
+def _plain(name: object, value: object) -> float | int:
+    """Return a number of a record as one of Python's.
+
+    Raises:
+        InputError: the name is no string, or the value no number, or a whole one beyond int64.
+    """
+    if type(value) is float and type(name) is str:  # as nearly all are: to ask for more takes long
+        return value
+    if not isinstance(name, str) or not isinstance(value, numbers.Real):
+        raise InputError(f"a record holds numbers by name, got {name!r}: {value!r}")
+    if not isinstance(value, numbers.Integral):
+        return float(value)
+    if not -(2**63) <= value < 2**63:
+        raise InputError(f"a record holds whole numbers of int64, got {name!r}: {value!r}")
+    return int(value)
+
+
 class History:
     """The records of a training run, in the order of its epochs, kept by columns.
 
@@ -112,13 +129,7 @@ class History:
         Raises:
             InputError: a name is not a string, a value not a number, or a whole one beyond int64.
         """
-        plain: Record = {}
-        for name, value in record.items():
-            if not isinstance(name, str) or not isinstance(value, numbers.Real):
-                raise InputError(f"a record holds numbers by name, got {name!r}: {value!r}")
-            plain[name] = int(value) if isinstance(value, numbers.Integral) else float(value)
-            if isinstance(plain[name], int) and not -(2**63) <= value < 2**63:
-                raise InputError(f"a record holds whole numbers of int64, got {name!r}: {value!r}")
+        plain = {name: _plain(name, value) for name, value in record.items()}
         for name in plain:
             if name not in self._columns:
                 self._columns[name] = _Column(gaps=self._count)

@@ -76,9 +76,12 @@ def deferred() -> Iterator[None]:
     """Hold signals back until :func:`hear`, or the end of a :func:`stopping` block or of this."""
     global _noted  # noqa: PLW0603 (there is one handler of a signal, too)
     _raise_again()
+    if _noted is not None or not _main_thread():
+        yield
+        return
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     previous = {int(n): handler for n, handler in handlers.items() if callable(handler)}
-    if not _main_thread() or _noted is not None or not previous:
+    if not previous:
         yield
         return
     mine = _Noted(previous)

@@ -83,7 +83,7 @@ def split_all(monkeypatch):
 def order(trainer, rows, epoch):
     """Return the order of an epoch's rows, on the host."""
     with trainer._backend.active():
-        return np.array(trainer._backend.to_host(trainer._engine.order(None, rows, epoch, True)))
+        return np.array(trainer._backend.to_host(trainer._engine.orders(None, rows, True)(epoch)))
 
 
 def data(loss="softmax_cross_entropy", rows=37, features=5, outputs=3, seed=0, dtype=np.float32):

@@ -167,13 +167,13 @@ class Backend(ABC):
         """Return an array of any library as one that the checks at the door can read, uncopied."""
         return array
 
-    def finite(self, vector: Array) -> bool:
-        """Return whether all elements of a vector of the backend's are finite."""
+    def finite(self, *vectors: Array) -> bool:
+        """Return whether all elements of vectors of the backend's are finite."""
         if self.xp is np:  # a sum is one pass without a temporary, and rarely overflows
             with np.errstate(over="ignore", invalid="ignore"):
-                if np.isfinite(np.add.reduce(vector)):
+                if math.isfinite(sum(float(np.add.reduce(vector)) for vector in vectors)):
                     return True
-        return bool(self.xp.all(self.xp.isfinite(vector)))
+        return all(bool(self.xp.all(self.xp.isfinite(vector))) for vector in vectors)
 
     def holds(self, array: Any) -> bool:
         """Return whether an adopted array is on the device, so that it need not be moved."""
@@ -206,6 +206,22 @@ class Backend(ABC):
     @abstractmethod
     def call(self, kernel: str, operands: Sequence[Array | None], **scalars: float) -> None:
         """Run one kernel on arrays of the backend."""
+
+    def shuffle(self, count: int, stream: int) -> Callable[[int, int], Array]:
+        """Return what draws an order of ``count`` rows for a seed and a step.
+
+        Every index gets a random 32-bit word; the order is that of the words, and of the indices
+        where they are equal: the same on every backend. The next call may overwrite the array that
+        it returns.
+        """
+        words = self.xp.empty(count, dtype=self.xp.uint32)
+
+        def draw(seed: int, step: int) -> Array:
+            key = [self.xp.asarray([value], dtype=self.xp.int64) for value in (seed, step)]
+            self.call("random_bits", [*key, words], stream=stream)
+            return self.argsort(words)
+
+        return draw
 
     def argsort(self, words: Array) -> Array:
         """Return the indices that sort words (uint32), equal ones as they are; int64."""

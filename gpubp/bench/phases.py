@@ -70,7 +70,7 @@ class Phases:
         """Return the step cut after each phase, bound; not those that fit binds and releases."""
         engine, backend = self._engine, self._backend
         order = backend.zeros(data.size, "int64")
-        order[...] = engine.order(None, data.size, 0, True)
+        order[...] = engine.orders(None, data.size, True)(0)
         rates = backend.zeros(self._steps, "float64")
         rates[...] = self._trainer.optimizer.lr
         plans = engine._executable("training", data.inputs, self._batch, True).plans

@@ -39,9 +39,12 @@ def libraries() -> str:
 
 @cache
 def _loaded(with_mkl: bool) -> list[Any]:
-    """Return the libraries that are loaded by the time that this is called."""
+    """Return the libraries that are loaded by the time that this is called.
+
+    NumPy's own copy, which its wheels have and nobody else calls, is not among them.
+    """
     address("float32")  # loads SciPy's
-    return loaded()
+    return [library for library in loaded() if "numpy.libs" not in library.filepath]
 
 
 def one_thread() -> AbstractContextManager[None]:

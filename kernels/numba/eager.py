@@ -1,8 +1,8 @@
-"""Runs one Numba kernel on NumPy arrays: the way of ``gpubp.ops`` and of the tests."""
+"""Runs one Numba kernel on NumPy arrays: the way of ``gpubp.ops``, of the tests and of shuffles."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -26,6 +26,19 @@ def run(
     Raises:
         OperandError: shapes, dtypes or scalars break the contract, or an array's layout.
     """
+    bound(name, operands, scalars)()
+
+
+def bound(
+    name: str,
+    operands: Sequence[NDArray[Any] | None],
+    scalars: Mapping[str, entry.Number] | None = None,
+) -> Callable[[], None]:
+    """Return the call of a kernel on these arrays, to be made as often as one likes.
+
+    Raises:
+        OperandError: as for :func:`run`.
+    """
     kernel = contract(name)
     forms = tuple(None if a is None else (a.shape, dtype_name(a.dtype)) for a in operands)
     function, template = _checked(name, forms, tuple(kernel.bind_scalars(scalars or {}).items()))
@@ -41,7 +54,12 @@ def run(
             )
         words[place] = array.ctypes.data
         place += 1 + len(declared.axes)
-    function(words.ctypes.data)
+    address = words.ctypes.data
+
+    def call(_: object = (words, operands)) -> None:  # which must not go before it
+        function(address)
+
+    return call
 
 
 @lru_cache(maxsize=4096)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from gpubp.kernels.numba import compiled
+from gpubp.kernels.numba import compiled, eager
 from gpubp.kernels.numba.compiled import FLAGS
 
 _BITS = 11  # a third of a word: 2048 places to write to at a time, as caches can hold them
@@ -74,11 +75,40 @@ def entry() -> tuple[str, str]:
     return "order", _SOURCE
 
 
+class Shuffle:
+    """Draws orders of a number of rows: memory and calls are prepared once, for use every epoch."""
+
+    def __init__(self, count: int, stream: int) -> None:
+        self._words = np.empty(count, np.uint32)
+        self._key = np.empty(1, np.int64), np.empty(1, np.int64)
+        self._draw = eager.bound("random_bits", [*self._key, self._words], {"stream": stream})
+        self._sort, self._order = _sorting(self._words)
+
+    def __call__(self, seed: int, step: int) -> NDArray[np.int64]:
+        """Return the indices that sort random words; the next call overwrites them."""
+        for word, value in zip(self._key, (seed, step), strict=True):
+            word[0] = value
+        self._draw()
+        self._sort()
+        return self._order
+
+
 def argsort(words: NDArray[np.uint32]) -> NDArray[np.int64]:
     """Return the indices that sort random words, equal ones as they are."""
+    sort, order = _sorting(words)
+    sort()
+    return order
+
+
+def _sorting(words: NDArray[np.uint32]) -> tuple[Callable[[], None], NDArray[np.int64]]:
+    """Return the call that sorts what is in ``words`` by then, and what it writes the order to."""
     order, first, second = (np.empty(words.size, np.int64) for _ in range(3))
     counts = np.empty(3 * _DIGITS, np.int64)
     arrays = (words, order, counts, first, second)
     args = np.array([*(a.ctypes.data for a in arrays), words.size, counts.size], np.int64)
-    compiled.c_function(_address())(args.ctypes.data)
-    return order
+    function, address = compiled.c_function(_address()), args.ctypes.data
+
+    def call(_: object = (args, arrays)) -> None:  # which must not go before it
+        function(address)
+
+    return call, order
