@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from gpubp.backends.base import Backend
 from gpubp.data import check
 from gpubp.data.admit import admit
@@ -73,28 +71,24 @@ def split(data: Data, fraction: float, engine: Engine) -> tuple[Data, Data | Non
         raise InputError(f"validation_fraction must be at least 0 and below 1, got {fraction!r}")
     if not fraction:
         return data, None
-    held_out = round(data.size * fraction)
-    if not 0 < held_out < data.size:
+    xp, backend = engine.backend.xp, engine.backend
+    order = engine.permutation(data.size, VALIDATION_SPLIT, 0)
+    first, rest = order, order[:0]  # rows that count are held out, others are of no use there
+    if data.weights is not None:
+        weights = data.weights if backend.holds(data.weights) else backend.to_device(data.weights)
+        counts = xp.take(weights, order, axis=0) > 0
+        first, rest = order[counts], order[~counts]
+    rows = int(first.shape[0])
+    held_out = round(rows * fraction) or int(data.weights is not None)
+    if not 0 < held_out < rows:
+        weighing = "" if data.weights is None else " that weigh more than 0"
         raise InputError(
-            f"validation_fraction={fraction} of {data.size} rows is {held_out}; "
+            f"validation_fraction={fraction} of {rows} rows{weighing} is {held_out}; "
             "both parts need a row at least"
         )
-    xp = engine.backend.xp
-    order = engine.permutation(data.size, VALIDATION_SPLIT, 0)
-    validation, training = xp.sort(order[:held_out]), xp.sort(order[held_out:])
-    for name, rows in (("held out for validation", validation), ("left to train on", training)):
-        if data.weights is not None and not _weigh(engine.backend, data.weights, rows):
-            raise InputError(
-                f"the {len(rows)} rows {name} by validation_fraction={fraction} all have weight 0; "
-                "use another seed or fraction, or give validation_data"
-            )
+    validation = xp.sort(first[:held_out])
+    training = xp.sort(xp.concat((first[held_out:], rest)))
     return replace(data, rows=training), replace(data, rows=validation)
-
-
-def _weigh(backend: Backend, weights: Any, rows: Any) -> bool:
-    """Return whether one of the rows has a weight above 0."""
-    host = backend.to_host(weights) if backend.holds(weights) else weights
-    return bool(np.any(host[np.asarray(backend.to_host(rows))] > 0))
 
 
 def placed(

@@ -206,7 +206,15 @@ class SoftmaxCrossEntropy(Loss):
     def check_targets(self, y: Any, *, rows: int, outputs: int, fitting: bool) -> Any:
         """Return class ids (N,) as int64, or distributions (N, K)."""
         if len(getattr(y, "shape", ())) == 2:
-            return super().check_targets(y, rows=rows, outputs=outputs, fitting=fitting)
+            found = super().check_targets(y, rows=rows, outputs=outputs, fitting=fitting)
+            xp = array_namespace(found)
+            classes = xp.nonzero(xp.sum(found, axis=0) > 0)[0] if fitting else range(2)
+            if len(classes) < 2:
+                raise InputError(
+                    f"y holds the single class {int(classes[0])}, but a classifier needs two at "
+                    "least"
+                )
+            return found
         if fitting:
             check.labels(y, rows=rows)  # also refuses a single class
         return check.labels(y, rows=rows, classes=outputs)

@@ -70,38 +70,47 @@ def check_network(network: Sequential, loss: Loss) -> None:
         )
 
 
-def check_targets(network: Sequential, loss: Loss, y: Any) -> None:
-    """Warn of targets that outputs can't reach, or only slowly, or that are no distributions."""
+def check_targets(network: Sequential, loss: Loss, y: Any, weights: Any = None) -> None:
+    """Warn of targets that outputs can't reach, or only slowly, or that are no distributions.
+
+    What rows of weight 0 have does not matter.
+    """
+    said = _doubt(network, loss, y)
+    if said and weights is not None:
+        said = _doubt(network, loss, y[weights > 0])
+    if said:
+        warn(said, UserWarning)
+
+
+def _doubt(network: Sequential, loss: Loss, y: Any) -> str:
+    """Return what is odd about targets, the empty text if nothing is."""
     xp = array_namespace(y)
     if isinstance(loss, SoftmaxCrossEntropy):
-        if y.ndim == 2:
-            off = float(xp.max(xp.abs(xp.sum(y, axis=1) - 1)))
-            if off > _TOTAL:
-                warn(
-                    f"y has rows that do not sum to 1, by up to {off:.3g}, but rows of targets of "
-                    "softmax cross-entropy are distributions; divide each by its sum",
-                    UserWarning,
-                )
-        return
+        off = float(xp.max(xp.abs(xp.sum(y, axis=1) - 1))) if y.ndim == 2 else 0.0
+        if off <= _TOTAL:
+            return ""
+        return (
+            f"y has rows that do not sum to 1, by up to {off:.3g}, but rows of targets of softmax "
+            "cross-entropy are distributions; divide each by its sum"
+        )
+    if loss.link != "identity":
+        return ""
     functions = [_function(layer) for layer in network.layers if not isinstance(layer, Dropout)]
     low, high = _RANGES.get(functions[-1], (-math.inf, math.inf))
     least, most = float(xp.min(y)), float(xp.max(y))
-    if loss.link != "identity":
-        return
     if least < low or most > high:
-        warn(
+        return (
             f"y has values from {least:g} to {most:g}, but the network ends with {functions[-1]}, "
             f"whose values lie between {low:g} and {high:g}; end it with activation 'identity', or "
-            "scale the targets",
-            UserWarning,
+            "scale the targets"
         )
-    elif least < most and not _SMALL <= max(abs(least), abs(most)) <= _LARGE:
-        warn(
+    if least < most and not _SMALL <= max(abs(least), abs(most)) <= _LARGE:
+        return (
             f"y has values from {least:g} to {most:g}, but a network's outputs start with a size "
             "of about 1, so training would be slow or would diverge; train on (y - mean) / std of "
-            "the targets, and turn predictions back",
-            UserWarning,
+            "the targets, and turn predictions back"
         )
+    return ""
 
 
 def _function(layer: object) -> str:

@@ -226,12 +226,13 @@ class Trainer:
             batch_size: rows of a minibatch; what is left over at an epoch's end is a smaller one.
                 None takes 32, or all rows if there are fewer.
             sample_weight: (N,) factors of the rows' losses; they are not normalised. 0 leaves a
-                row out, whatever its target is.
+                row out, whichever of the targets that the loss takes it has.
             validation_data: (X, y) or (X, y, sample_weight) to be evaluated after each epoch.
                 Its loss is a mean over its rows times these weights, be the rows to train on
                 weighted or not.
             validation_fraction: the part of the rows to be held out for that instead, from 0 to 1,
-                drawn by the seed; they keep their ``sample_weight``.
+                drawn by the seed from those that weigh more than 0; they keep their
+                ``sample_weight``.
             shuffle: whether each epoch has an order of its own, drawn by the seed.
             callbacks: :class:`gpubp.callbacks.Callback` objects, or functions ``f(trainer,
                 record)`` called after each epoch that end the training by returning True.
@@ -597,7 +598,7 @@ class Trainer:
         )  # fmt: skip
         self.initialize(int(data.x.shape[1]))
         if fitting:
-            meaning.check_targets(self.network, self.loss, data.y)
+            meaning.check_targets(self.network, self.loss, data.y, data.weights)
             self._one_target = data.inputs.target == "values" and data.inputs.outputs == 1
         return data
 

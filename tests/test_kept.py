@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -125,19 +126,29 @@ def test_validation_data_of_another_form(given: object, said: str) -> None:
         gpubp.Trainer(network, "squared_error").fit(X, Y, validation_data=given)
 
 
-def test_rows_held_out_that_all_weigh_nothing_are_refused() -> None:
-    """Their loss would be 0, and the best of all."""
+@pytest.mark.parametrize("seed", range(20))
+def test_rows_are_held_out_of_those_that_weigh(seed: int) -> None:
+    """The loss of rows that weigh nothing would be 0, and the best of all."""
     rows = np.random.default_rng(3).normal(size=(20, 3))
-    weights = np.r_[np.zeros(17), np.ones(3)]
-    messages, losses = [], []
-    for seed in range(40):
-        trainer = gpubp.Trainer(gpubp.Sequential(gpubp.Dense(1)), "squared_error", seed=seed)
-        try:
-            trainer.fit(rows, rows[:, 0], 1, 5, sample_weight=weights, validation_fraction=0.1)
-            losses.append(trainer.history[-1]["val_loss"])
-        except InputError as error:
-            messages.append(str(error))
-    said = "the 2 rows held out for validation by validation_fraction=0.1 all have weight 0; use"
-    assert messages
-    assert all(message.startswith(said) for message in messages)
-    assert min(losses) > 0
+    for weighing, held_out in ((3, 1), (10, 1), (16, 2), (20, 2)):
+        weights = np.r_[np.zeros(20 - weighing), np.full(weighing, 2.0)]
+        trainer = gpubp.Trainer(
+            gpubp.Sequential(gpubp.Dense(1)), "squared_error", SGD(lr=1e-30), backend="numpy",
+            precision="fp64", seed=seed,
+        )  # fmt: skip
+        fit = {"sample_weight": weights, "validation_fraction": 0.1}
+        trainer.fit(rows, rows[:, 0], 1, 5, **fit)
+        losses = (trainer.predict(rows) - rows[:, 0]) ** 2  # twice the half
+        counted = np.flatnonzero(weights)
+        found = trainer.history[-1]["val_loss"]
+        # It is the mean over some rows of those that count, and over no other number of them.
+        sums = [losses[list(chosen)].mean() for chosen in combinations(counted, held_out)]
+        assert np.isclose(sums, found, rtol=1e-9).any()
+        assert trainer._run is not None
+        assert trainer._run.rows == 20 - held_out
+
+
+def test_one_row_that_weighs_can_not_be_parted() -> None:
+    trainer = gpubp.Trainer(gpubp.Sequential(gpubp.Dense(1)), "squared_error")
+    with pytest.raises(InputError, match=r"0.5 of 1 rows that weigh more than 0 is 1; both parts"):
+        trainer.fit(X, Y, sample_weight=np.array([0, 1, 0, 0]), validation_fraction=0.5)

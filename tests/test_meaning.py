@@ -66,6 +66,29 @@ def test_targets_of_another_size_than_outputs_are_advised_on(loss, low, high) ->
     trainer.evaluate(X, y)
 
 
+def test_what_rows_of_weight_0_have_does_not_matter() -> None:
+    y, weights = np.linspace(-1, 1, 20), np.ones(20)
+    y[3], weights[3] = 1e20, 0.0
+    Trainer(Sequential(Dense(1)), "squared_error", backend="numpy").fit(X, y, sample_weight=weights)
+    weights[3] = 1e-9
+    with pytest.warns(UserWarning, match=r"y has values from -1 to 1e\+20"):
+        Trainer(Sequential(Dense(1)), "absolute_error", backend="numpy").fit(
+            X, y, sample_weight=weights
+        )
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_one_class_in_one_hot_rows_is_refused_as_one_class_of_ids(backend) -> None:
+    trainer = Trainer(Sequential(Dense(3)), backend=backend, device="cpu")
+    for y in (np.ones(20, int), np.tile([0.0, 1.0, 0.0], (20, 1))):
+        with pytest.raises(InputError, match="y holds the single class 1, but a classifier needs"):
+            trainer.fit(X, y)
+    two = np.tile([0.0, 1.0, 0.0], (20, 1))
+    two[4] = [0.5, 0.5, 0.0]
+    trainer.fit(X, two)
+    trainer.evaluate(X, np.tile([0.0, 1.0, 0.0], (20, 1)))
+
+
 def test_rows_that_are_no_distributions_are_warned_of() -> None:
     trainer = Trainer(Sequential(Dense(2)), backend="numpy")
     trainer.fit(X, np.tile([0.25, 0.75], (20, 1)))
