@@ -74,6 +74,7 @@ class Chooser:
         self._threads, self._gemm, self._fixed, self._by = threads, gemm, shares, share_by
         self._saved: dict[str, dict[str, str]] = {"products": {}, "shares": {}}
         self._products: dict[str, Choice] = {}
+        self._alike: dict[object, Choice] = {}  # of products by kernel, shapes, dtypes and scalars
         self._shares: dict[str, Choice] = {}  # of a training step, by the rows of a minibatch
 
     def routine(self, call: Call) -> Choice | None:
@@ -84,6 +85,13 @@ class Chooser:
         """
         if not entry.is_product(call.contract):
             return None
+        forms = tuple(None if b is None else (b.shape, b.dtype) for b in call.operands)
+        alike = call.kernel, forms, call.scalars
+        if alike not in self._alike:
+            self._alike[alike] = self._routine_of(call)
+        return self._alike[alike]
+
+    def _routine_of(self, call: Call) -> Choice:
         product = typical(call)
         if self._gemm != "auto":
             there = entry.routines(_dtype(product))
@@ -191,7 +199,7 @@ class Chooser:
             if split not in possible:
                 raise InputError(f"shares {split!r}, with {self._threads} threads")
         self._saved = {"products": dict(products), "shares": dict(shares)}
-        self._products, self._shares = {}, {}
+        self._products, self._alike, self._shares = {}, {}, {}
 
     def _routine(self, product: Call, name: str) -> Choice:
         dtype = _dtype(product)
@@ -253,8 +261,7 @@ def _dtype(product: Call) -> str:
 
 def _axes(product: Call) -> dict[str, int]:
     """Return the lengths of a product's axes, of which none is "..."."""
-    axes = product.contract.bind(product.operands, dict(product.scalars))
-    return {name: length for name, length in axes.items() if isinstance(length, int)}
+    return {name: length for name, length in product.axes().items() if isinstance(length, int)}
 
 
 def named(count: int, by: str) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import chain, repeat
 
+from gpubp.kernels.bfloat16 import Form
 from gpubp.kernels.contract import Kernel, Shape, size
 from gpubp.kernels.spec import kernel as contract
 
@@ -89,6 +90,15 @@ class Call:
             if buffer is not None and declared.written:
                 yield buffer
 
+    def axes(self) -> dict[str, int | Shape]:
+        """Check operands and scalars against the contract; return the length of each axis.
+
+        Raises:
+            OperandError: as :meth:`gpubp.kernels.contract.Kernel.bind`.
+        """
+        forms = tuple(None if b is None else (b.shape, b.dtype) for b in self.operands)
+        return dict(_axes(self.kernel, forms, self.scalars))
+
     def named(self) -> dict[str, Buffer | None]:
         """Return the operands by their names in the contract."""
         names = (operand.name for operand in self.contract.operands)
@@ -109,6 +119,17 @@ class Call:
         """Bytes read and written; of the data only the minibatch counts."""
         moved = (*self.reads(), *self.writes())
         return sum(b.size * WIDTHS[b.dtype] for b in moved if ANY not in b.shape)
+
+
+@lru_cache(maxsize=1024)
+def _axes(
+    kernel: str,
+    forms: tuple[tuple[Shape, str] | None, ...],
+    scalars: tuple[tuple[str, Number], ...],
+) -> dict[str, int | Shape]:
+    """Return the axes of all calls with operands of these shapes and dtypes: layers are alike."""
+    operands = [None if form is None else Form(*form) for form in forms]
+    return contract(kernel).bind(operands, dict(scalars))
 
 
 WIDTHS = {

@@ -26,7 +26,7 @@ def verify(plan: Plan, layout: Layout, *, alignment: int = 1) -> None:
     for index, call in enumerate(plan.calls):
         where = f"call {index}, {call.kernel} ({call.formula or 'no formula'})"
         try:
-            call.contract.bind(call.operands, dict(call.scalars))
+            call.axes()
         except OperandError as error:
             raise PlanError(f"{where}: {error}") from error
         for buffer in call.reads():
