@@ -159,8 +159,7 @@ class NumbaExecutable(Executable):
         self.writer = UnitWriter if by_units else Writer
         self.backend = backend
         self.shares = [Share(plan, backend.routine) for plan in plans]
-        routines = {backend.routine(call) for plan in plans for call in plan.calls}
-        self._with_blas = not by_units and bool(routines - {"", "tiles"})
+        self._by_units = by_units
         self.layouts = tuple(share.layout for share in self.shares)
         self.pace = Pace(choice=len(plans) > 1)
         self._barrier = aligned(16, "int64")
@@ -171,6 +170,8 @@ class NumbaExecutable(Executable):
         self._take_data(data)
         for number, share in enumerate(self.shares):
             share.bind(vectors, data, number)
+        routines = {self.backend.routine(call) for plan in self.plans for call in plan.calls}
+        self._with_blas = not self._by_units and bool(routines - {"", "tiles"})
         self._writer = self.writer(self.shares, self._barrier)
         self._serial = [self._writer.serial()]
         self._parallel = self._writer.parallel() if len(self.shares) > 1 else self._serial
