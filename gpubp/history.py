@@ -83,9 +83,10 @@ def _plain(name: object, value: object) -> float | int:
         raise InputError(f"a record holds numbers by name, got {name!r}: {value!r}")
     if not isinstance(value, numbers.Integral):
         return float(value)
-    if not -(2**63) <= value < 2**63:
+    whole = int(value)
+    if not -(2**63) <= whole < 2**63:
         raise InputError(f"a record holds whole numbers of int64, got {name!r}: {value!r}")
-    return int(value)
+    return whole
 
 
 class History:
@@ -119,7 +120,7 @@ class History:
     def columns(self) -> dict[str, tuple[NDArray[Any], NDArray[np.bool_] | None]]:
         """Return of each column its values, and where there are any; None for everywhere."""
         return {
-            name: (column.copy(), None if all(column.there) else column.mask())
+            name: (column.copy(), column.mask() if 0 in column.there else None)
             for name, column in self._columns.items()
         }
 
