@@ -10,7 +10,7 @@ import numbers
 import os
 import sys
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -188,11 +188,7 @@ class History:
         Raises:
             SaveError: the file could not be written; what was there before is still there.
         """
-        text = io.StringIO()
-        writer = csv.DictWriter(text, self.names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self)
-        files.write(path, text.getvalue().encode())
+        files.write(path, csv_lines(self.names, self, header=True))
 
     def plot(self, path: str | os.PathLike[str], *, kept: int | None = None) -> None:
         """Draw the loss and every metric over the epochs, as a PNG picture.
@@ -224,6 +220,16 @@ class History:
 
     def _epochs(self) -> NDArray[np.float64]:
         return self.column("epoch") if "epoch" in self.names else np.arange(1.0, len(self) + 1)
+
+
+def csv_lines(names: Sequence[str], records: Iterable[Record], *, header: bool = False) -> bytes:
+    """Return a CSV file's lines of records, by the names of its columns; missing numbers: empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    if header:
+        writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue().encode()
 
 
 def _matplotlib() -> Any:
