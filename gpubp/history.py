@@ -141,13 +141,18 @@ class History:
     @property
     def records(self) -> list[Record]:
         """The records as new dictionaries: JSON values."""
-        return list(self)
+        records: list[Record] = [{} for _ in range(self._count)]
+        for name, column in self._columns.items():
+            for record, value, there in zip(records, column.values, column.there, strict=True):
+                if there:
+                    record[name] = value
+        return records
 
     def __len__(self) -> int:
         return self._count
 
     def __iter__(self) -> Iterator[Record]:
-        return map(self.__getitem__, range(self._count))
+        return iter(self.records)
 
     def __getitem__(self, index: int) -> Record:
         """Return the record at an index, such as -1 for the last epoch."""
