@@ -21,17 +21,13 @@ import numpy as np
 
 from gpubp import files
 from gpubp.errors import InputError, unknown_name, warn
-from gpubp.history import CLERICAL, Record, larger_is_better
+from gpubp.history import CLERICAL, History, Record, csv_lines, larger_is_better
 from gpubp.liveline import LiveLine
 from gpubp.settings import Rule
 
 if TYPE_CHECKING:
-    from gpubp.history import History
     from gpubp.trainer import Trainer
 
-# Between two writings of a history file, which is written whole each time, in seconds and in the
-# times that the last one took.
-_CSV_SECONDS, _PAUSE = 1.0, 20
 _COUNT = Rule(least=0, whole=True)
 _LINE_SECONDS = 0.1  # between two drawings of the live line
 
@@ -382,10 +378,11 @@ class Checkpoint(Callback):
 
 
 class HistoryCSV(Callback):
-    """Keeps the history in a CSV file, written anew about once a second and at the end.
+    """Keeps the history in a CSV file, to which every epoch adds its line.
 
-    Where that takes long, of a long history, it is written more seldom: a twentieth of the time at
-    most.
+    The file is written whole after the first epoch of a run or of its resumption, so that it agrees
+    with the history whatever was there; at the end; and where a line would not do: for a name that
+    the header has not, or because somebody else has changed the file or the history.
 
     Raises:
         SaveError: the path cannot be written to; said before the first epoch.
@@ -393,27 +390,47 @@ class HistoryCSV(Callback):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._due = -math.inf
+        self._forget()
+
+    def _forget(self) -> None:
+        self._names: list[str] = []  # the file's columns
+        self._records, self._size = -1, 0  # its records and bytes
 
     def on_fit_start(self, trainer: Trainer, run: Run) -> bool | None:  # noqa: D102
         files.check_writable(self.path)
-        self._due = -math.inf
+        self._forget()
         return None
 
     def on_epoch_end(self, trainer: Trainer, record: Record) -> bool | None:  # noqa: D102
-        began = time.monotonic()
-        if began >= self._due:
-            self.shown(trainer).to_csv(self.path)
-            now = time.monotonic()
-            self._due = now + max(_CSV_SECONDS, _PAUSE * (now - began))
+        history = trainer.history
+        if len(history) != self._records + 1 or not self._added(self.shown(history[-1])):
+            self._write(history)
         return None
 
     def on_fit_end(self, trainer: Trainer) -> None:  # noqa: D102
-        self.shown(trainer).to_csv(self.path)
+        self._write(trainer.history)
 
-    def shown(self, trainer: Trainer) -> History:
-        """Return the history that is written: the trainer's, or what a subclass makes of it."""
-        return trainer.history
+    def shown(self, record: Record) -> Record:
+        """Return what is written of a record: all of it, or what a subclass makes of it."""
+        return record
+
+    def _added(self, record: Record) -> bool:
+        """Add the line of a record; return whether that could be done."""
+        if not record.keys() <= set(self._names):
+            return False
+        line = csv_lines(self._names, [record])
+        if not files.append(self.path, line, at=self._size):
+            return False
+        self._records += 1
+        self._size += len(line)
+        return True
+
+    def _write(self, history: History) -> None:
+        self._forget()  # so that nothing is added to a file of which it is not known what it holds
+        shown = History.from_records(map(self.shown, history))
+        lines = csv_lines(shown.names, shown, header=True)
+        files.write(self.path, lines)
+        self._names, self._records, self._size = shown.names, len(shown), len(lines)
 
 
 class ProgressLine(Callback):

@@ -3,6 +3,8 @@
 safetensors itself does not notice a flipped bit. So its metadata has one entry, ``gpubp``, that
 reads "version digest body": the body is JSON, ``{"document": …, "sha256": {tensor: digest}}``, and
 the first digest is the body's. (One entry, because safetensors writes several in random order.)
+The header that it stands in has an end, so what grows with a run belongs into tensors.
+
 This module knows nothing of what the document says. Nothing in a file names code or another file,
 and nothing but JSON and plain arrays is read from one.
 """
@@ -46,7 +48,8 @@ def save(
         SaveError: the file could not be written, or the document is too large to be read again;
             what was there before is still there.
     """
-    from safetensors.numpy import save as serialize  # noqa: PLC0415 (keeps the import light)
+    from safetensors import SafetensorError  # noqa: PLC0415 (keeps the import light)
+    from safetensors.numpy import save as serialize  # noqa: PLC0415
 
     arrays = {
         name: np.asarray(tensor, tensor.dtype.newbyteorder("="), order="C")
@@ -63,13 +66,16 @@ def save(
         body = json.dumps({"document": document, "sha256": digests})
     except (TypeError, ValueError) as error:
         raise InputError(f"cannot store the document as JSON: {error}") from error
-    data = serialize(arrays, {"gpubp": f"{VERSION} {_digest(body)} {body}"})
-    header = int.from_bytes(data[:8], "little")
+    try:
+        data = serialize(arrays, {"gpubp": f"{VERSION} {_digest(body)} {body}"})
+        header = int.from_bytes(data[:8], "little")
+    except SafetensorError:  # late versions refuse what none can read, early ones write it
+        header = max(len(body), _HEADER + 1)
     if header > _HEADER:
         raise SaveError(
-            f"cannot write {os.fspath(path)}: what describes the model takes {header:,} bytes, of "
-            f"which {_HEADER:,} could be read again; keep less in 'extra' and in the states of "
-            "callbacks. What was there before is untouched"
+            f"cannot write {os.fspath(path)}: what describes the model takes {header:,} bytes or "
+            f"more, of which {_HEADER:,} could be read again; keep less in 'extra' and in the "
+            "states of callbacks. What was there before is untouched"
         )
     files.write(path, data)
 
@@ -129,8 +135,8 @@ def _body(data: bytes) -> dict[str, dict[str, Any]]:
 def _check_version(version: str) -> None:
     if version in READ:
         return
-    if not version.isdecimal():
-        raise _Problem(f"the file is corrupt (version {version!r}); {_RESTORE}")
+    if not version.isdecimal() or len(version) > 9:
+        raise _Problem(f"the file is corrupt (version {version[:9]!r}); {_RESTORE}")
     age, remedy = (
         ("newer", "upgrade gpubp")
         if int(version) > VERSION

@@ -30,6 +30,7 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
 _RUN = ("first_epoch", "epochs", "steps_per_epoch", "batch_size", "rows")
 _PROGRESS = ("step", "row", "loss_of_rows", "sums")
 _LAYERS = 10_000  # at most: more take longer to check than to train
+_CELLS = 10**6  # of a history: more must be half full, or a few numbers would take much memory
 _COUNT = Rule(least=0, most=2**53, whole=True)  # of epochs, steps and rows
 _NUMBER = Rule()
 
@@ -64,6 +65,9 @@ def _records(history: dict[str, Any] | list[Any]) -> int:
     if isinstance(history, list):
         if not all(isinstance(record, dict) for record in history):
             raise InputError("a record of the history is no object")
+        cells = len(history) * len({name for record in history for name in record})
+        if cells > max(_CELLS, 2 * sum(map(len, history))):
+            raise InputError(f"the {len(history)} records of the history are nearly empty")
         return len(history)
     _check_names("the history", history, ("records", "columns"))
     names = history["columns"]
@@ -72,6 +76,8 @@ def _records(history: dict[str, Any] | list[Any]) -> int:
     if len(set(names)) != len(names):
         raise InputError("the history has two columns of one name")
     records: int = _COUNT.check("records", history["records"])
+    if records and not names:
+        raise InputError(f"the history has {records} records without a column")
     return records
 
 

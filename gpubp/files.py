@@ -12,7 +12,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -34,20 +34,55 @@ _NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)  # a file system that
 def write(path: str | os.PathLike[str], data: bytes) -> None:
     """Make ``data`` the content of the file at ``path``; a link is followed, and stays one.
 
-    A file that is there keeps its permissions: who may read a new one is up to the umask.
+    A file that is there keeps its permissions, and its owner and group where this process may give
+    files away: who may read a new one is up to the umask.
 
     Raises:
         SaveError: it could not be written; what was there before is still there.
     """
     with _replacing(path) as (file, temporary, target):
-        with suppress(FileNotFoundError):
-            os.fchmod(file.fileno(), stat.S_IMODE(target.stat().st_mode))  # before it has content
         file.truncate(0)
+        mode = _taken_over(file, target)
+        # Before there is anything to be read in it; what is left of a killed process can be opened.
+        _permit(file, mode | stat.S_IWUSR)
         file.write(data)
         file.flush()
+        _permit(file, mode)
         os.fsync(file.fileno())
         os.replace(temporary, target)
     _sync(target)
+
+
+def append(path: str | os.PathLike[str], data: bytes, *, at: int) -> bool:
+    """Add ``data`` to the end of a file of ``at`` bytes, without waiting for the disk.
+
+    A process that dies meanwhile may leave a part of it.
+
+    Returns:
+        whether it was added: not where the file is gone, was changed by somebody else, so that it
+        has another length, or may not be written to.
+
+    Raises:
+        SaveError: it could not be written; the file is as it was.
+    """
+    try:
+        with open(path, "r+b", buffering=0, opener=_open_there) as file:
+            there = os.fstat(file.fileno())
+            if not stat.S_ISREG(there.st_mode) or there.st_size != at:
+                return False
+            file.seek(at)
+            rest = memoryview(data)
+            try:
+                while rest:
+                    rest = rest[file.write(rest) :]
+            except BaseException:
+                file.truncate(at)
+                raise
+    except (FileNotFoundError, PermissionError):
+        return False
+    except OSError as error:
+        raise _unwritten(os.fspath(path), error) from error
+    return True
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
@@ -75,10 +110,37 @@ def _replacing(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, Path, P
                 temporary.unlink(missing_ok=True)
                 raise
     except OSError as error:
-        raise SaveError(
-            f"cannot write {target} (through {temporary}): {error.strerror or error}; what was "
-            f"there before is untouched; {_REMEDIES.get(error.errno or 0, 'choose another path')}"
-        ) from error
+        raise _unwritten(f"{target} (through {temporary})", error) from error
+
+
+def _unwritten(what: str, error: OSError) -> SaveError:
+    return SaveError(
+        f"cannot write {what}: {error.strerror or error}; what was there before is untouched; "
+        f"{_REMEDIES.get(error.errno or 0, 'choose another path')}"
+    )
+
+
+def _taken_over(file: BinaryIO, target: Path) -> int:
+    """Give a temporary file the target's owner and group; return the permissions it is to have."""
+    own = os.fstat(file.fileno())
+    try:
+        old = target.stat()
+    except FileNotFoundError:
+        return stat.S_IMODE(own.st_mode)
+    mode = stat.S_IMODE(old.st_mode) & 0o777
+    if (own.st_uid, own.st_gid) != (old.st_uid, old.st_gid):
+        try:
+            os.fchown(file.fileno(), old.st_uid, old.st_gid)
+        except OSError:  # most may not; what was for one group is not given to another
+            if own.st_gid != old.st_gid:
+                mode &= ~stat.S_IRWXG | (mode & stat.S_IRWXO) << 3
+    return mode
+
+
+def _permit(file: BinaryIO, mode: int) -> None:
+    # Not every file system lets permissions be set.
+    if stat.S_IMODE(os.fstat(file.fileno()).st_mode) != mode:
+        os.fchmod(file.fileno(), mode)
 
 
 @contextmanager
@@ -101,6 +163,11 @@ def _alone(temporary: Path) -> Iterator[BinaryIO]:
 def _open(path: str, flags: int) -> int:
     # Not through a link, and not waiting for the other end of a pipe.
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+
+
+def _open_there(path: str, _: int) -> int:
+    # A link is followed, as in write; not waiting for the other end of a pipe.
+    return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
 
 
 def _still_there(file: BinaryIO, temporary: Path) -> bool:

@@ -10,7 +10,7 @@ import numbers
 import os
 import sys
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -120,7 +120,7 @@ class History:
     def columns(self) -> dict[str, tuple[NDArray[Any], NDArray[np.bool_] | None]]:
         """Return of each column its values, and where there are any; None for everywhere."""
         return {
-            name: (column.copy(), None if all(column.there) else column.mask())
+            name: (column.copy(), column.mask() if 0 in column.there else None)
             for name, column in self._columns.items()
         }
 
@@ -141,13 +141,18 @@ class History:
     @property
     def records(self) -> list[Record]:
         """The records as new dictionaries: JSON values."""
-        return list(self)
+        records: list[Record] = [{} for _ in range(self._count)]
+        for name, column in self._columns.items():
+            for record, value, there in zip(records, column.values, column.there, strict=True):
+                if there:
+                    record[name] = value
+        return records
 
     def __len__(self) -> int:
         return self._count
 
     def __iter__(self) -> Iterator[Record]:
-        return map(self.__getitem__, range(self._count))
+        return iter(self.records)
 
     def __getitem__(self, index: int) -> Record:
         """Return the record at an index, such as -1 for the last epoch."""
@@ -188,11 +193,7 @@ class History:
         Raises:
             SaveError: the file could not be written; what was there before is still there.
         """
-        text = io.StringIO()
-        writer = csv.DictWriter(text, self.names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self)
-        files.write(path, text.getvalue().encode())
+        files.write(path, csv_lines(self.names, self, header=True))
 
     def plot(self, path: str | os.PathLike[str], *, kept: int | None = None) -> None:
         """Draw the loss and every metric over the epochs, as a PNG picture.
@@ -224,6 +225,16 @@ class History:
 
     def _epochs(self) -> NDArray[np.float64]:
         return self.column("epoch") if "epoch" in self.names else np.arange(1.0, len(self) + 1)
+
+
+def csv_lines(names: Sequence[str], records: Iterable[Record], *, header: bool = False) -> bytes:
+    """Return a CSV file's lines of records, by the names of its columns; missing numbers: empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    if header:
+        writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue().encode()
 
 
 def _matplotlib() -> Any:

@@ -1,7 +1,9 @@
 """What of a trainer is kept in a model file, and the trainer that a model file describes.
 
-Parameters are stored by name, the optimizer's vectors whole. Names in a file are looked up in the
-library's closed tables and nowhere else.
+Parameters are stored by name, the optimizer's vectors whole, the history by columns: the document
+names them, tensor ``history.n`` is the n-th, int64 or float64, and ``history.n.there`` says where
+it has numbers, unless it has them everywhere. Names in a file are looked up in the library's closed
+tables and nowhere else.
 """
 
 from __future__ import annotations
@@ -56,9 +58,14 @@ def collect(trainer: Trainer) -> tuple[Tensors, dict[str, Any]]:
         "first_step": trainer._first_step,
         "schedule_state": trainer._active_schedule.state(),
         "callbacks": values,
-        "history": {"records": len(trainer.history), "columns": trainer.history.names},
+        "history": _outline(trainer.history),
         "extra": trainer.extra,
     }
+
+
+def _outline(history: History) -> dict[str, Any]:
+    """Return what the document says of a history: records that are all empty are not kept."""
+    return {"records": len(history) if history.names else 0, "columns": history.names}
 
 
 def _columns(history: History) -> Tensors:

@@ -44,12 +44,12 @@ OTHERS: list[Any] = [
 
 
 def interrupted(trainer: Trainer, record: dict[str, float]) -> None:
-    if record["epoch"] == 2:
+    if record["epoch"] == 3:
         raise KeyboardInterrupt
 
 
 def seeds() -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Return tensors and documents of a finished run and of interrupted ones."""
+    """Return tensors and documents of runs that were interrupted, whose histories have gaps."""
     made = []
     for schedule, optimizer, shares in (("cosine", "adam", 1), ("reduce_on_plateau", "sgd", 2)):
         network = Sequential(Dense(16, "relu"), Dropout(0.2), Dense(3))
@@ -57,10 +57,12 @@ def seeds() -> list[tuple[dict[str, Any], dict[str, Any]]]:
             network, optimizer=optimizer, schedule=schedule, backend="numba", threads=2,
             shares=shares, gemm="tiles", device="cpu",
         )  # fmt: skip
+        trainer.fit(X, Y, epochs=1, batch_size=16)
         try:
             trainer.fit(
-                X, Y, epochs=3, batch_size=16, callbacks=[EarlyStopping("loss"), interrupted]
-            )
+                X, Y, epochs=3, batch_size=16, validation_data=(X, Y),
+                callbacks=[EarlyStopping("loss"), interrupted],
+            )  # fmt: skip
         except KeyboardInterrupt:
             tensors, document = state.collect(trainer)
         made.append((tensors, json.loads(json.dumps(document))))
@@ -78,6 +80,40 @@ def a_place(value: Any, draw: random.Random) -> list[Any]:
         path.append(draw.choice(keys))
         value = value[path[-1]]
     return path
+
+
+def mutate_history(tensors: dict[str, Any], document: dict[str, Any], draw: random.Random) -> str:
+    """Change columns of the history together, or one of them; return what was changed."""
+    names = sorted(name for name in tensors if name.startswith("history."))
+    if not names:
+        return "no columns"
+    change = draw.choice(["times", "all", "cut", "empty", "gone", "bytes", "there", "swapped"])
+    if change in ("times", "all"):  # and the document agrees, at times with more than its epochs
+        times = draw.choice([0, 1, 2, 1000 if len(tensors[names[0]]) < 100 else 1])
+        for name in names:
+            tensors[name] = np.tile(tensors[name], times)
+        if isinstance(document.get("history"), dict):
+            document["history"]["records"] = len(tensors[names[0]])
+        if change == "all":
+            document.update(epoch=draw.choice([3, 10**4, 2**53]), run=None)
+        return f"the history {change} {times}"
+    name = draw.choice(names)
+    if change == "cut":
+        tensors[name] = tensors[name][:-1]
+    elif change == "empty":
+        tensors[name] = tensors[name][:0]
+    elif change == "gone":
+        del tensors[name]
+    elif change == "bytes":
+        words = [draw.choice([0, 1, 2, 255, 2**53 + 1, 2**63 - 1]) for _ in tensors[name]]
+        tensors[name] = np.array(words).astype(tensors[name].dtype)
+    elif change == "there":
+        place = name.removesuffix(".there") + ".there"
+        tensors[place] = np.zeros(draw.choice([2, 3, 4]), draw.choice(["bool", "uint8", "int64"]))
+    else:
+        other = draw.choice(names)
+        tensors[name], tensors[other] = tensors[other], tensors[name]
+    return f"{name}: {change}"
 
 
 def mutate_tensors(tensors: dict[str, Any], draw: random.Random) -> str:
@@ -134,6 +170,12 @@ def outcome(path: Path, backend: str) -> str:
         return "refused"
     assert np.isfinite(trainer.parameters()).all()
     trainer.predict(X)
+    history = trainer.history
+    assert len(history.records) == len(history)
+    history.to_csv(path.with_name("history.csv"))
+    assert {len(history.column(name)) for name in history.names} <= {len(history)}
+    trainer.save(path)
+    assert Trainer.load(path, device="cpu", backend=backend).history == history
     if trainer._run is None:
         return "finished"
     run = trainer._run
@@ -159,10 +201,15 @@ def main(seed: int, count: int) -> None:
         path = Path(folder, "m.safetensors")
         for number in range(count):
             tensors, document = copy.deepcopy(draw.choice(documents))
-            said = [
-                mutate_tensors(tensors, draw) if draw.random() < 0.1 else mutate(document, draw)
-                for _ in range(draw.choice([1, 1, 1, 2, 4]))
-            ]
+            said = []
+            for _ in range(draw.choice([1, 1, 1, 2, 4])):
+                kind = draw.random()
+                if kind < 0.1:
+                    said.append(mutate_tensors(tensors, draw))
+                elif kind < 0.25:
+                    said.append(mutate_history(tensors, document, draw))
+                else:
+                    said.append(mutate(document, draw))
             try:
                 checkpoint.save(path, tensors, document)
             except InputError:

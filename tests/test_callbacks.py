@@ -18,7 +18,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpubp import callbacks as module
 from gpubp.callbacks import (
     Callback,
     Checkpoint,
@@ -252,24 +251,6 @@ def test_a_path_that_cannot_be_written_to_is_refused_before_training(
     with pytest.raises(SaveError):
         fit(model, make(tmp_path / "missing" / "m"), [1.0])
     assert model.epoch == 0
-
-
-def test_history_is_written_about_once_a_second_and_at_the_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path, lines = tmp_path / "history.csv", []
-    # A writing asks the time before and after; the second one takes 2 s, which is paid for by 40.
-    clock = iter([10.0, 10.0, 10.5, 10.9, 11.0, 13.0, 14.5, 52.9, 53.0, 53.0])
-    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
-
-    class Watched(HistoryCSV):
-        def on_epoch_end(self, trainer: Any, record: Any) -> None:
-            super().on_epoch_end(trainer, record)
-            lines.append(len(path.read_text().splitlines()) - 1)
-
-    fit(Model(), Watched(path), [1.0] * 7)
-    assert lines == [1, 1, 1, 4, 4, 4, 7]
-    assert len(path.read_text().splitlines()) == 8
 
 
 @pytest.mark.parametrize(

@@ -168,6 +168,7 @@ def test_the_crafted_files_below_differ_from_good_ones_only_as_they_say(saved: P
         (entry(version="3"), "version 3 is newer than those .*, 1 and 2; upgrade gpubp"),
         (entry(version="0"), "version 0 is older"),
         (entry(version="one"), "corrupt .version 'one'"),
+        (entry(version="9" * 5000), "corrupt .version '9{9}'"),
         ({"gpubp": ""}, "corrupt .version ''"),
         ({"gpubp": "1"}, "the document: wrong checksum"),
         (entry(digest="0" * 64), "the document: wrong checksum"),

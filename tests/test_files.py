@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -71,6 +72,92 @@ def test_a_replaced_file_keeps_its_permissions(target: Path, mode: int) -> None:
     assert stat.S_IMODE(target.stat().st_mode) == mode
     assert seen[0] == mode
     assert target.read_bytes() == NEW
+
+
+def test_nobody_else_can_read_what_is_being_written(
+    target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even while it is; and what a killed process leaves of a read-only file can be opened."""
+    target.chmod(0o400)
+    seen: list[tuple[int, int]] = []
+    permit = files._permit
+
+    def watched(file: BinaryIO, mode: int) -> None:
+        permit(file, mode)
+        status = os.fstat(file.fileno())
+        seen.append((status.st_size, stat.S_IMODE(status.st_mode)))
+
+    monkeypatch.setattr(files, "_permit", watched)
+    files.write(target, NEW)
+    assert seen == [(0, 0o600), (len(NEW), 0o400)]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="nobody but root gives files away")
+def test_a_file_stays_its_owners(target: Path) -> None:
+    os.chown(target, 12345, 54321)
+    target.chmod(0o640)
+    files.write(target, NEW)
+    status = target.stat()
+    assert (status.st_uid, status.st_gid) == (12345, 54321)
+    assert stat.S_IMODE(status.st_mode) == 0o640
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="nobody but root gives files away")
+@pytest.mark.parametrize(("before", "after"), [(0o660, 0o600), (0o664, 0o644), (0o600, 0o600)])
+def test_what_was_for_one_group_is_not_given_to_another(
+    target: Path, before: int, after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the group can't be kept, as for a user who is not in it."""
+
+    def refuse(*_: int) -> None:
+        raise PermissionError(errno.EPERM, "not yours")
+
+    os.chown(target, -1, 54321)
+    target.chmod(before)
+    monkeypatch.setattr(files.os, "fchown", refuse)
+    files.write(target, NEW)
+    assert target.stat().st_gid == os.getegid()
+    assert stat.S_IMODE(target.stat().st_mode) == after
+
+
+def test_adding_to_the_end(target: Path) -> None:
+    link = target.with_name("latest")
+    link.symlink_to(target.name)
+    target.chmod(0o600)
+    assert files.append(target, b" and", at=len(OLD))
+    assert files.append(link, b" more", at=len(OLD) + 4)
+    assert target.read_bytes() == OLD + b" and more"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    assert link.is_symlink()
+
+
+def test_nothing_is_added_to_what_somebody_else_has_changed(target: Path) -> None:
+    assert not files.append(target, NEW, at=len(OLD) - 1)
+    assert not files.append(target.with_name("gone"), NEW, at=0)
+    os.mkfifo(target.with_name("pipe"))
+    assert not files.append(target.with_name("pipe"), NEW, at=0)
+    assert target.read_bytes() == OLD
+    assert sorted(os.listdir(target.parent)) == ["model.bin", "pipe"]
+
+
+_FAILING_APPEND = """
+import resource, sys
+from gpubp import files
+from gpubp.errors import SaveError
+files.write(sys.argv[1], b"old")
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+try:
+    files.append(sys.argv[1], bytes(5000), at=3)
+except SaveError as error:
+    print(error)
+assert open(sys.argv[1], "rb").read() == b"old"
+"""
+
+
+def test_what_could_be_added_in_part_is_taken_away_again(tmp_path: Path) -> None:
+    assert "what was there before is untouched; raise the limit" in run(
+        _FAILING_APPEND, str(tmp_path / "a")
+    )
 
 
 def test_a_link_stays_a_link(target: Path) -> None:

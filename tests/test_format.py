@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpubp import Dense, Sequential, Trainer, checkpoint
+from gpubp import Dense, Sequential, Trainer, checkpoint, state
 from gpubp.callbacks import EarlyStopping
 from gpubp.errors import CheckpointError, SaveError
 from gpubp.history import History
@@ -101,10 +101,57 @@ def test_a_header_that_could_not_be_read_is_not_written(
     good = path.read_bytes()
     header = int.from_bytes(good[:8], "little")
     monkeypatch.setattr(checkpoint, "_HEADER", header + 1000)
-    with pytest.raises(SaveError, match=r"takes .* bytes, of which .* keep less in 'extra'"):
+    with pytest.raises(SaveError, match=r"takes .* of which .* keep less in 'extra'"):
         trainer.save(path, extra={"notes": "x" * 2000})
     assert path.read_bytes() == good
     trainer.save(path, extra={"notes": "x"})
+
+
+def test_a_header_beyond_what_safetensors_reads(tmp_path: Path) -> None:
+    """Its late versions refuse to write one, its early ones do."""
+    trainer = trained()
+    trainer.save(tmp_path / "m")
+    good = (tmp_path / "m").read_bytes()
+    with pytest.raises(SaveError, match=r"takes 100,00.* of which 100,000,000 could"):
+        trainer.save(tmp_path / "m", extra={"notes": "x" * 100_000_000})
+    assert (tmp_path / "m").read_bytes() == good
+
+
+def of_format_1(records: list[dict[str, float]], path: Path) -> None:
+    """Write a model with that history in its document, and an epoch that allows it."""
+    trainer = trained()
+    trainer._run = None
+    tensors, document = state.collect(trainer)
+    others = {name: tensor for name, tensor in tensors.items() if not name.startswith("history.")}
+    checkpoint.save(path, others, document | {"epoch": 2**53, "history": records})
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [{f"a{n}": 1} for n in range(30_000)],
+        [{f"a{n}": 1 for n in range(30_000)}, *[{}] * 30_000],
+    ],
+    ids=["other names in each", "many names in one"],
+)
+def test_a_table_of_nearly_nothing_takes_no_memory(records: Any, tmp_path: Path) -> None:
+    """As columns it would be 8 GB."""
+    of_format_1(records, tmp_path / "m")
+    with pytest.raises(CheckpointError, match="records of the history are nearly empty"):
+        Trainer.load(tmp_path / "m")
+
+
+def test_a_small_history_may_be_nearly_empty(tmp_path: Path) -> None:
+    records = [{f"a{n}": n} for n in range(1000)]
+    of_format_1(records, tmp_path / "m")
+    assert Trainer.load(tmp_path / "m").history.records == records
+
+
+def test_records_without_a_number_are_not_kept(tmp_path: Path) -> None:
+    trainer = trained()
+    trainer.history = History.from_records([{}, {}])
+    trainer.save(tmp_path / "m")
+    assert len(Trainer.load(tmp_path / "m").history) == 0
 
 
 @pytest.mark.parametrize(
@@ -126,6 +173,10 @@ def test_a_header_that_could_not_be_read_is_not_written(
         lambda t, d: d["history"].update(columns={"a": 1}),
         lambda t, d: d["history"].update(columns=[[]] * 6),
         lambda t, d: d["history"].pop("records"),
+        lambda t, d: (
+            [t.pop(name) for name in [*t] if name.startswith("history.")],
+            d.update(run=None, epoch=2**53, history={"records": 2**53, "columns": []}),
+        ),
         lambda t, d: d.update(history=[]),
         lambda t, d: d.update(history=[{"loss": "a"}]),
         lambda t, d: d.update(history=None),

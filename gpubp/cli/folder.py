@@ -212,5 +212,11 @@ def put_aside(paths: Files) -> Path:
         break
     for path in (paths.history, paths.curves, paths.model):
         if path.exists():
-            path.rename(place / path.name)
+            try:
+                path.rename(place / path.name)
+            except OSError as error:
+                raise SaveError(
+                    f"cannot move {path} to {place}: {error.strerror}; say --overwrite, or name "
+                    "another folder with --out"
+                ) from error
     return place

@@ -70,7 +70,9 @@ class Output:
         for number in count(1):
             place = self.path.with_stem(f"{self.path.stem}.{number}")
             try:
-                os.link(self.path, place)  # fails where the name is taken; a rename would replace
+                # Fails where the name is taken; a rename would replace. And not of a link itself,
+                # which leads to what is about to be written.
+                os.link(os.path.realpath(self.path), place)
             except FileExistsError:
                 continue
             except OSError as error:

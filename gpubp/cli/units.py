@@ -84,6 +84,6 @@ class Table(HistoryCSV):
         super().__init__(path)
         self._units = units
 
-    def shown(self, trainer: Trainer) -> History:
-        """Return what is written."""
-        return self._units.history(trainer.history)
+    def shown(self, record: Record) -> Record:
+        """Return what is written of a record."""
+        return self._units.record(record)

@@ -1,5 +1,6 @@
 """The folder of a run: who may write to it, and what is never replaced unasked."""
 
+import errno
 import fcntl
 import os
 import signal
@@ -44,6 +45,48 @@ def test_another_run_is_refused_unless_it_may_overwrite(gpubp, iris, arguments, 
     assert result.code == 0, result.err
     assert "the earlier model in gpubp-run is replaced, as asked" in result.out
     assert MODEL.read_bytes() != iris
+
+
+FILES = [MODEL, RUN / "history.csv", RUN / "curves.png"]
+
+
+@pytest.mark.parametrize("how", [["--resume", "--epochs", "6"], ["iris", *SMALL, "--overwrite"]])
+def test_permissions_and_links_stay(gpubp, iris, how):
+    """Of each file of a run, whether the run goes on or is replaced."""
+    store = Path("store")
+    store.mkdir()
+    for path in FILES:
+        path.chmod(0o600)
+        path.rename(store / path.name)
+        path.symlink_to(Path("..", "store", path.name))
+    before = [path.stat().st_mtime_ns for path in FILES]
+    result = gpubp("train", *how)
+    assert result.code == 0, result.err
+    assert all(path.is_symlink() for path in FILES)
+    assert [(store / path.name).stat().st_mode & 0o777 for path in FILES] == [0o600] * 3
+    assert not {path.stat().st_mtime_ns for path in FILES} & set(before), "all were replaced"
+
+
+def test_new_files_follow_the_umask(gpubp):
+    before = os.umask(0o027)
+    try:
+        assert gpubp("train", "iris", *SMALL).code == 0
+    finally:
+        os.umask(before)
+    assert [path.stat().st_mode & 0o777 for path in FILES] == [0o640] * 3
+
+
+def test_what_cannot_be_put_aside_is_said(gpubp, iris, monkeypatch):
+    """As where the folder of the run is a link to another file system."""
+
+    def far(*_):
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(Path, "rename", far)
+    result = gpubp("train", "wine", *SMALL)
+    assert result.code == 1
+    assert "history.csv to gpubp-run.1: Invalid cross-device link; say --overwrite" in result.err
+    assert MODEL.read_bytes() == iris
 
 
 def test_in_the_usual_folder_the_earlier_run_is_put_aside(gpubp, iris):

@@ -72,6 +72,25 @@ def test_one_of_the_usual_name_is_put_aside(gpubp, answers):
     assert not Path("predictions.4.csv").exists()
 
 
+def test_one_that_is_a_link_stays_one_and_what_it_led_to_is_put_aside(gpubp, answers):
+    Path("real.csv").write_text("mine\n")
+    Path("predictions.csv").symlink_to("real.csv")
+    assert gpubp("predict", "gpubp-run", "iris").code == 0
+    assert os.readlink("predictions.csv") == "real.csv"
+    assert Path("real.csv").read_text() == answers
+    assert Path("predictions.1.csv").read_text() == "mine\n"
+
+
+def test_permissions_stay(gpubp, answers):
+    file = Path("predictions.csv")
+    file.touch()
+    file.chmod(0o600)
+    for options in ((), ("--overwrite",)):
+        assert gpubp("predict", "gpubp-run", "iris", *options).code == 0
+        assert file.read_text() == answers
+        assert file.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_full_device(gpubp, answers):
     result = gpubp("predict", "gpubp-run", "iris", "--out", "/dev/full")
     assert result.code == 1
