@@ -81,7 +81,8 @@ class Epochs:
             y = None if data is None else (data.source or data).y
             if y is None or y.ndim != 1 or not (on_device or isinstance(y, np.ndarray)):
                 continue
-            ids = np.asarray(engine.backend.to_host(y)).view(np.uint64)  # below 0 is large
+            host = y if isinstance(y, np.ndarray) else np.asarray(engine.backend.to_host(y))
+            ids = host.view(np.uint64)  # what is below 0 is large there
             if int(ids.max()) >= classes:
                 row = int((ids >= classes).argmax())
                 raise InputError(

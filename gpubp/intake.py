@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from gpubp.backends.base import Backend
 from gpubp.data import check
 from gpubp.data.admit import admit
@@ -71,14 +73,10 @@ def split(data: Data, fraction: float, engine: Engine) -> tuple[Data, Data | Non
         raise InputError(f"validation_fraction must be at least 0 and below 1, got {fraction!r}")
     if not fraction:
         return data, None
-    xp, backend = engine.backend.xp, engine.backend
-    order = engine.permutation(data.size, VALIDATION_SPLIT, 0)
-    first, rest = order, order[:0]  # rows that count are held out, others are of no use there
+    xp, rows = engine.backend.xp, data.size
+    order = engine.permutation(rows, VALIDATION_SPLIT, 0)
     if data.weights is not None:
-        weights = data.weights if backend.holds(data.weights) else backend.to_device(data.weights)
-        counts = xp.take(weights, order, axis=0) > 0
-        first, rest = order[counts], order[~counts]
-    rows = int(first.shape[0])
+        order, rows = _weighing_first(engine.backend, order, data.weights)
     held_out = round(rows * fraction) or int(data.weights is not None)
     if not 0 < held_out < rows:
         weighing = "" if data.weights is None else " that weigh more than 0"
@@ -86,9 +84,19 @@ def split(data: Data, fraction: float, engine: Engine) -> tuple[Data, Data | Non
             f"validation_fraction={fraction} of {rows} rows{weighing} is {held_out}; "
             "both parts need a row at least"
         )
-    validation = xp.sort(first[:held_out])
-    training = xp.sort(xp.concat((first[held_out:], rest)))
+    validation, training = xp.sort(order[:held_out]), xp.sort(order[held_out:])
     return replace(data, rows=training), replace(data, rows=validation)
+
+
+def _weighing_first(backend: Backend, order: Any, weights: Any) -> tuple[Any, int]:
+    """Return an order of rows with those that weigh more than 0 before the others, and how many."""
+    rows, host = (
+        np.asarray(backend.to_host(array) if backend.holds(array) else array)
+        for array in (order, weights)
+    )
+    counts = host[rows] > 0
+    parted = np.concatenate((rows[counts], rows[~counts]))
+    return backend.to_device(parted), int(counts.sum())
 
 
 def placed(
