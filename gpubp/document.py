@@ -57,31 +57,31 @@ def check(document: Mapping[str, Any]) -> None:
     for key, values in document["callbacks"].items():
         if not isinstance(values, dict):
             raise InputError(f"the state of callback {key!r} is {_short(values)}")
-    _check_counters(document, _records(document["history"]))
+    _check_history(document["history"])
+    _check_counters(document)
 
 
-def _records(history: dict[str, Any] | list[Any]) -> int:
-    """Return how many records a history has; in format 1 it is a list of them."""
+def _check_history(history: dict[str, Any] | list[Any]) -> None:
+    """Check what is said of a history; in format 1 it is a list of its records."""
     if isinstance(history, list):
         if not all(isinstance(record, dict) for record in history):
             raise InputError("a record of the history is no object")
         cells = len(history) * len({name for record in history for name in record})
         if cells > max(_CELLS, 2 * sum(map(len, history))):
             raise InputError(f"the {len(history)} records of the history are nearly empty")
-        return len(history)
+        return
     _check_names("the history", history, ("records", "columns"))
     names = history["columns"]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InputError(f"the columns of the history are {_short(names)}")
     if len(set(names)) != len(names):
         raise InputError("the history has two columns of one name")
-    records: int = _COUNT.check("records", history["records"])
+    records = _COUNT.check("records", history["records"])
     if records and not names:
         raise InputError(f"the history has {records} records without a column")
-    return records
 
 
-def _check_counters(document: Mapping[str, Any], records: int) -> None:
+def _check_counters(document: Mapping[str, Any]) -> None:
     progress = document["progress"]
     _check_names("progress", progress, _PROGRESS)
     epoch = _COUNT.check("epoch", document["epoch"])
@@ -104,10 +104,10 @@ def _check_counters(document: Mapping[str, Any], records: int) -> None:
             and (rest == 0 or row == run.rows)
             and step == first + done * run.steps_per_epoch + minibatches
         )
-    if not agree or records > epoch:
+    if not agree:
         raise InputError(
             f"its counters disagree: epoch {epoch}, step {step}, row {row}, first step {first}, "
-            f"run {document['run']}, {records} records"
+            f"run {document['run']}"
         )
 
 

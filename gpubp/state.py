@@ -44,11 +44,11 @@ def collect(trainer: Trainer) -> tuple[Tensors, dict[str, Any]]:
     """Return tensors and document of a trainer.
 
     Raises:
-        InputError: it has no weights yet.
+        InputError: it has no weights yet, or is what could not be read again.
     """
     engine = trainer._trained()
     tensors, values = _tensors(trainer, engine)
-    return tensors | _columns(trainer.history), _described(trainer) | {
+    document = _described(trainer) | {
         "features": engine.features,
         "one_target": trainer._one_target,
         "choices": trainer._backend.choices(),
@@ -61,6 +61,11 @@ def collect(trainer: Trainer) -> tuple[Tensors, dict[str, Any]]:
         "history": _outline(trainer.history),
         "extra": trainer.extra,
     }
+    try:
+        checks.check(document)
+    except InputError as error:
+        raise InputError(f"this trainer can't be kept in a file: {error}") from error
+    return tensors | _columns(trainer.history), document
 
 
 def _outline(history: History) -> dict[str, Any]:

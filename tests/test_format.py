@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gpubp import Dense, Sequential, Trainer, checkpoint, state
 from gpubp.callbacks import EarlyStopping
-from gpubp.errors import CheckpointError, SaveError
+from gpubp.errors import CheckpointError, InputError, SaveError
 from gpubp.history import History
 
 FORMAT_1 = Path(__file__).with_name("format-1.safetensors")
@@ -75,6 +75,33 @@ def test_what_stays_of_a_history_through_a_file(tmp_path: Path) -> None:
     loaded = Trainer.load(tmp_path / "m").history
     assert loaded == trainer.history
     assert repr(loaded.records) == repr(trainer.history.records)
+
+
+def test_records_of_the_users_own_are_read_again(tmp_path: Path) -> None:
+    trainer = trained(1)
+    for number in range(5):
+        trainer.history.append({"mine": number})
+    trainer.save(tmp_path / "m")
+    assert Trainer.load(tmp_path / "m").history == trainer.history
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda t: setattr(t, "epoch", 7), "counters disagree: epoch 7"),
+        (lambda t: setattr(t, "epoch", -1), "epoch must be"),
+        (lambda t: setattr(t, "extra", [1]), r"extra is \[1\]"),
+        (lambda t: setattr(t, "seed", 1.5), "seed is 1.5"),
+    ],
+)
+def test_what_could_not_be_read_is_not_written(spoil: Any, said: str, tmp_path: Path) -> None:
+    trainer = trained(1)
+    trainer.save(tmp_path / "m")
+    good = (tmp_path / "m").read_bytes()
+    spoil(trainer)
+    with pytest.raises(InputError, match=f"this trainer can't be kept in a file: .*{said}"):
+        trainer.save(tmp_path / "m")
+    assert (tmp_path / "m").read_bytes() == good
 
 
 def test_the_header_does_not_grow_with_the_epochs(tmp_path: Path) -> None:

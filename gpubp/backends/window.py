@@ -9,13 +9,15 @@ plan reads by, so the plan is the same as for data that lie on the device whole.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpubp.kernels.cuda.driver import Array, Driver, Event
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -47,6 +49,9 @@ class Window:
         self._order: NDArray[np.int64] = np.arange(0)
         self._filled: dict[int, Future[Event]] = {}
         self._copies: list[Event | None] = [None, None]  # the last into each half
+        # Imported here: it can't be when the interpreter is ending, and then there may be training.
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="gpubp-window")
 
     @staticmethod

@@ -43,6 +43,9 @@ _lock = threading.RLock()
 _announcing = threading.Lock()
 _addresses: dict[str, int] = {}  # of what this process has compiled or loaded
 _engines: list[Any] = []  # that what it loaded lives in
+# For ever, because threads may be in that code to the end. llvmlite sees to this by itself, but not
+# where it is imported only as the interpreter ends.
+ctypes.pythonapi.Py_IncRef(ctypes.py_object(_engines))
 made_here: list[str] = []  # what this process has compiled
 _listeners: list[Callable[[str], None]] = []
 _said_not_kept: list[bool] = []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -109,6 +110,32 @@ def late():
 threading.Thread(target=late).start()
 """,
 }
+
+
+@pytest.mark.parametrize("when", ["atexit.register(late)", "threading.Thread(target=late).start()"])
+def test_the_first_training_is_as_the_interpreter_ends(when: str) -> None:
+    """What of gpubp and of other libraries is imported only then must be so that it can be."""
+    code = f"""
+import atexit, threading, time
+import numpy as np, gpubp
+
+def late():
+    time.sleep(0.3)
+    network = gpubp.Sequential(gpubp.Dense(8, "relu"), gpubp.Dense(2))
+    trainer = gpubp.Trainer(network, device="cpu", threads=2, shares=2, share_by="rows")
+    trainer.fit(np.eye(8, dtype="f4"), np.arange(8) % 2, epochs=2, batch_size=4)
+    trainer.save("m.safetensors")
+    print(len(gpubp.Trainer.load("m.safetensors").history))
+
+{when}
+"""
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=folder, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "2\n"), done.stderr
+    assert "Error" not in done.stderr
 
 
 @pytest.mark.parametrize("case", CASES)
