@@ -10,6 +10,7 @@ import click
 # What can be said in place of an argument that no option is for.
 _OTHERWISE = {
     "No checkpoint was kept; callbacks=[Checkpoint(path)] keeps one": "No epoch was saved yet",
+    "call fit with resume=False": "train anew with --overwrite",
 }
 
 

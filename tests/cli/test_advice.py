@@ -22,6 +22,8 @@ from gpubp.cli.train import command
         ("my_batch_size.csv, line 2", "my_batch_size.csv, line 2"),
         ("No checkpoint was kept; callbacks=[Checkpoint(path)] keeps one.",
          "No epoch was saved yet."),
+        ("there is no run to resume; call fit with resume=False",
+         "there is no run to resume; train anew with --overwrite"),
     ],
 )  # fmt: skip
 def test_arguments_become_options(said, expected):
