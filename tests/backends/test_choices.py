@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from networks import data
 
-from gpubp import Dense, Sequential, Trainer
+from gpubp import Dense, Sequential, Trainer, checkpoint, state
 from gpubp.backends import kept, numba_choices, numba_measure
-from gpubp.backends.numba import NumbaBackend, NumbaExecutable
+from gpubp.backends.numba import NumbaExecutable
 from gpubp.backends.numba_choices import Choice, name_of, typical
 from gpubp.backends.numba_program import aligned, dtypes_of, make_row
 from gpubp.callbacks import Callback
@@ -456,11 +456,11 @@ class TestCheckpoint:
     @pytest.mark.parametrize(
         "choices", [{"products": {"p": "gold"}}, {"shares": {"16": "9"}}, {"shares": {"16": 1}}, 3]
     )
-    def test_choices_that_cannot_be_are_refused(self, choices, tmp_path, monkeypatch):
+    def test_choices_that_cannot_be_are_refused(self, choices, tmp_path):
         trainer = make()
         trainer.initialize(5)
-        monkeypatch.setattr(NumbaBackend, "choices", lambda self: choices)
-        trainer.save(tmp_path / "model.gpubp")
+        tensors, document = state.collect(trainer)
+        checkpoint.save(tmp_path / "model.gpubp", tensors, document | {"choices": choices})
         with pytest.raises(CheckpointError, match="does not describe a network"):
             Trainer.load(tmp_path / "model.gpubp")
 
