@@ -82,7 +82,7 @@ class Shuffle:
         self._words = np.empty(count, np.uint32)
         self._key = np.empty(1, np.int64), np.empty(1, np.int64)
         self._draw = eager.bound("random_bits", [*self._key, self._words], {"stream": stream})
-        self._sort, self._order = _sorting(self._words)
+        self._sort, self._order = sorting(self._words)
 
     def __call__(self, seed: int, step: int) -> NDArray[np.int64]:
         """Return the indices that sort random words; the next call overwrites them."""
@@ -93,15 +93,11 @@ class Shuffle:
         return self._order
 
 
-def argsort(words: NDArray[np.uint32]) -> NDArray[np.int64]:
-    """Return the indices that sort random words, equal ones as they are."""
-    sort, order = _sorting(words)
-    sort()
-    return order
+def sorting(words: NDArray[np.uint32]) -> tuple[Callable[[], None], NDArray[np.int64]]:
+    """Return the call that sorts what is in ``words`` by then, and what it writes the order to.
 
-
-def _sorting(words: NDArray[np.uint32]) -> tuple[Callable[[], None], NDArray[np.int64]]:
-    """Return the call that sorts what is in ``words`` by then, and what it writes the order to."""
+    The order is that of the indices where words are equal.
+    """
     order, first, second = (np.empty(words.size, np.int64) for _ in range(3))
     counts = np.empty(3 * _DIGITS, np.int64)
     arrays = (words, order, counts, first, second)
